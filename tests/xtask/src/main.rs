@@ -1,0 +1,22 @@
+//! `cargo xtask`: what a developer of Faultline runs.
+
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The project's own tasks
+#[derive(Parser)]
+#[command(name = "cargo xtask", after_help = cli::EXIT_CODES)]
+enum Task {
+    /// Run all tests, and say which were left out for want of what
+    Test(test::Args),
+}
+
+fn main() -> ExitCode {
+    cli::run(|| match Task::parse() {
+        Task::Test(args) => test::run(&args),
+    })
+}
