@@ -1,6 +1,7 @@
 //! `cargo xtask`: what a developer of Faultline runs.
 
 mod test;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -13,10 +14,13 @@ use clap::Parser;
 enum Task {
     /// Run all tests, and say which were left out for want of what
     Test(test::Args),
+    /// Run the live tests in a guest with Debian's kernel
+    Vm(vm::Args),
 }
 
 fn main() -> ExitCode {
     cli::run(|| match Task::parse() {
         Task::Test(args) => test::run(&args),
+        Task::Vm(args) => vm::run(&args),
     })
 }

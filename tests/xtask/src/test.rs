@@ -30,7 +30,7 @@ pub struct Args {
 
 /// What the test programs said so far.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Tally {
+pub struct Tally {
     /// As libtest counts: a skipped test returned early, and stands among these.
     passed: u64,
     failed: u64,
@@ -84,7 +84,7 @@ fn run_cargo(args: &Args, log_path: &Path) -> anyhow::Result<(Tally, bool)> {
 
 impl Tally {
     /// Takes one line of a test program's output.
-    fn read(&mut self, line: &str) {
+    pub fn read(&mut self, line: &str) {
         if let Some(counts) = line.strip_prefix("test result: ") {
             for part in counts.split(['.', ';']) {
                 let mut words = part.split_whitespace();
@@ -108,7 +108,7 @@ impl Tally {
 
 impl Tally {
     /// Passed, failed and left out.
-    fn counts(&self) -> (u64, u64, u64) {
+    pub fn counts(&self) -> (u64, u64, u64) {
         let skipped = u64::try_from(self.skipped.len()).unwrap_or(u64::MAX);
         (self.passed.saturating_sub(skipped), self.failed, skipped.saturating_add(self.ignored))
     }
