@@ -1,0 +1,136 @@
+//! A capture file as packets: reader and dissector together, with everything counted.
+
+use std::io::Read;
+use std::ops::Range;
+use std::path::Path;
+
+use event::{Packet, Timestamp};
+
+use crate::file::{Damage, Interface, OpenError, Reader, Record};
+use crate::packet::{Dissected, Dissector, Frame, Imperfect};
+use crate::skip::{Skip, Skipped};
+use crate::tunnel::Tunnel;
+
+/// What was read so far, and what became of it: `read` = `used` + `skipped.total()`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Packets in the file.
+    pub read: u64,
+    pub used: u64,
+    pub skipped: Skipped,
+    /// Packets whose time is earlier than that of the packet before them in the file.
+    pub clock_steps_back: u64,
+    /// Packets without a time of their own, or beyond the years 1678 to 2262: they count at the time of the
+    /// packet before them, or at the Unix epoch where none came before.
+    pub untimed: u64,
+    /// Used, but not read in full.
+    pub imperfect: Imperfect,
+}
+
+/// One packet of a capture.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    pub packet: Packet,
+    /// Counted from 1 over all packets of the file, the skipped ones too. Wireshark numbers them so, but it
+    /// also gives numbers to the custom blocks of pcapng files, which are not packets.
+    pub number: u64,
+    /// As far as captured: shorter than `packet.payload_length` where the snap length cut it.
+    pub payload: &'a [u8],
+}
+
+/// Packets in the order of the file. Times may step back; whoever needs order sorts or merges.
+pub struct Capture {
+    reader: Reader,
+    dissector: Dissector,
+    counts: Counts,
+    last_time: Option<Timestamp>,
+}
+
+impl Capture {
+    /// A file, or standard input by the name `-`.
+    pub fn open(path: &Path, tunnel: Tunnel) -> Result<Self, OpenError> {
+        Ok(Self::over(Reader::open(path)?, tunnel))
+    }
+
+    /// Any stream of bytes; `name` stands for it in messages.
+    pub fn new(input: Box<dyn Read + Send>, name: &str, tunnel: Tunnel) -> Result<Self, OpenError> {
+        Ok(Self::over(Reader::new(input, name)?, tunnel))
+    }
+
+    fn over(reader: Reader, tunnel: Tunnel) -> Self {
+        Self { reader, dissector: Dissector::new(tunnel), counts: Counts::default(), last_time: None }
+    }
+
+    /// The next packet that could be read; nothing at the end of a file that is whole. After damage there
+    /// is nothing more to read.
+    #[expect(clippy::should_implement_trait, reason = "an item borrows the buffer it stands in")]
+    pub fn next(&mut self) -> Result<Option<Seen<'_>>, Damage> {
+        let Some((packet, payload)) = self.find()? else { return Ok(None) };
+        let payload = &self.reader.captured()[payload];
+        Ok(Some(Seen { packet, number: self.counts.read, payload }))
+    }
+
+    /// The next readable packet and where its payload stands in the captured bytes.
+    fn find(&mut self) -> Result<Option<(Packet, Range<usize>)>, Damage> {
+        while let Some(record) = self.reader.advance()? {
+            self.counts.read += 1;
+            let time = self.timed(&record);
+            let Some(link) = record.link else {
+                self.counts.skipped.count(Skip::UnknownInterface);
+                continue;
+            };
+            let captured = self.reader.captured();
+            let frame = Frame {
+                time,
+                interface: record.interface,
+                link,
+                direction: record.direction,
+                captured,
+                length: record.length,
+            };
+            match self.dissector.dissect(&frame) {
+                Ok(Dissected { packet, payload }) => {
+                    self.counts.used += 1;
+                    return Ok(Some((packet, place(payload, captured))));
+                }
+                Err(reason) => self.counts.skipped.count(reason),
+            }
+        }
+        Ok(None)
+    }
+
+    fn timed(&mut self, record: &Record) -> Timestamp {
+        let Some(time) = record.time else {
+            self.counts.untimed += 1;
+            return self.last_time.unwrap_or(Timestamp::UNIX_EPOCH);
+        };
+        if self.last_time.is_some_and(|last| time < last) {
+            self.counts.clock_steps_back += 1;
+        }
+        self.last_time = Some(time);
+        time
+    }
+
+    pub fn counts(&self) -> Counts {
+        Counts { imperfect: self.dissector.imperfect(), ..self.counts }
+    }
+
+    /// The interfaces met so far: a pcapng file may describe more of them at any point.
+    pub fn interfaces(&self) -> &[Interface] {
+        self.reader.interfaces()
+    }
+
+    /// The name that stands for this input in messages.
+    pub fn name(&self) -> &str {
+        self.reader.name()
+    }
+}
+
+/// Where `part` stands in `whole`, which it is borrowed from; safe code has no other way to ask.
+fn place(part: &[u8], whole: &[u8]) -> Range<usize> {
+    if part.is_empty() {
+        return 0..0;
+    }
+    let start = part.as_ptr().addr() - whole.as_ptr().addr();
+    start..start + part.len()
+}

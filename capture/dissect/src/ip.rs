@@ -1,0 +1,150 @@
+//! IPv4 and IPv6 headers, options and extension headers included.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use event::{Fragment, Protocol};
+
+use crate::layer::Layer;
+use crate::skip::Skip;
+
+/// One IP packet: whence, whither, and what it carries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Datagram<'a> {
+    pub source: IpAddr,
+    pub destination: IpAddr,
+    /// Of the payload: behind IPv6 extension headers and AH.
+    pub protocol: Protocol,
+    pub ttl: u8,
+    /// Whole packet by the IP header, in bytes.
+    pub length: usize,
+    pub fragment: Fragment,
+    /// Tells the fragments of one datagram from those of others.
+    pub identification: u32,
+    pub payload: Layer<'a>,
+}
+
+impl Datagram<'_> {
+    fn carries(&self, protocol: u8) -> bool {
+        self.protocol.0 == protocol && self.fragment != Fragment::Later
+    }
+}
+
+const AUTHENTICATION: u8 = 51;
+
+pub(crate) fn read(packet: Layer<'_>) -> Result<Datagram<'_>, Skip> {
+    let mut datagram = match packet.u8(0).ok_or(Skip::CutInLink)? >> 4 {
+        4 => v4(packet)?,
+        6 => v6(packet)?,
+        _ => return Err(Skip::MalformedIp),
+    };
+    while datagram.carries(AUTHENTICATION) {
+        let next = datagram.payload.u8(0).ok_or(Skip::CutInPorts)?;
+        // In units of 4 bytes, less 2.
+        let size = 4 * (usize::from(datagram.payload.u8(1).ok_or(Skip::CutInPorts)?) + 2);
+        datagram.protocol = Protocol(next);
+        datagram.payload = datagram.payload.skip_on_wire(size);
+    }
+    Ok(datagram)
+}
+
+fn v4(packet: Layer<'_>) -> Result<Datagram<'_>, Skip> {
+    const MORE_FRAGMENTS: u16 = 0x2000;
+    const OFFSET: u16 = 0x1fff;
+    let header: [u8; 20] = packet.array(0).ok_or(Skip::CutInLink)?;
+    let header_length = 4 * usize::from(header[0] & 0x0f);
+    let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    // Captured before the card cut the super-packet into segments (TSO): the wire's length is all there is.
+    let total = if total == 0 { packet.length } else { total };
+    if header_length < 20 || total < header_length {
+        return Err(Skip::MalformedIp);
+    }
+    let place = u16::from_be_bytes([header[6], header[7]]);
+    let fragment = match (place & OFFSET, place & MORE_FRAGMENTS != 0) {
+        (0, false) => Fragment::Whole,
+        (0, true) => Fragment::First,
+        _ => Fragment::Later,
+    };
+    let packet = packet.limit(total);
+    Ok(Datagram {
+        source: IpAddr::V4(Ipv4Addr::new(header[12], header[13], header[14], header[15])),
+        destination: IpAddr::V4(Ipv4Addr::new(header[16], header[17], header[18], header[19])),
+        protocol: Protocol(header[9]),
+        ttl: header[8],
+        length: packet.length,
+        fragment,
+        identification: u32::from(u16::from_be_bytes([header[4], header[5]])),
+        payload: packet.skip_on_wire(header_length),
+    })
+}
+
+fn v6(packet: Layer<'_>) -> Result<Datagram<'_>, Skip> {
+    const HEADER: usize = 40;
+    let header: [u8; HEADER] = packet.array(0).ok_or(Skip::CutInLink)?;
+    let next = Protocol(header[6]);
+    let payload_length = usize::from(u16::from_be_bytes([header[4], header[5]]));
+    let total = match payload_length {
+        // A jumbogram, or a super-packet over 64 KiB (BIG TCP), or one captured before segmentation.
+        0 => jumbo_length(next, packet).map_or(packet.length, |length| HEADER.saturating_add(length)),
+        length => HEADER + length,
+    };
+    let packet = packet.limit(total);
+    let address = |at: usize| {
+        let octets: [u8; 16] = *header[at..].first_chunk().expect("16 bytes stand at 8 and at 24");
+        IpAddr::V6(Ipv6Addr::from(octets))
+    };
+    let mut datagram = Datagram {
+        source: address(8),
+        destination: address(24),
+        protocol: next,
+        ttl: header[7],
+        length: packet.length,
+        fragment: Fragment::Whole,
+        identification: 0,
+        payload: packet.skip_on_wire(HEADER),
+    };
+    follow_extensions(&mut datagram)?;
+    Ok(datagram)
+}
+
+/// The length in the jumbo payload option, which stands first in the hop-by-hop header.
+fn jumbo_length(next: Protocol, packet: Layer<'_>) -> Option<usize> {
+    const JUMBO: u16 = 0xc204;
+    if next.0 != 0 || packet.u16(42)? != JUMBO {
+        return None;
+    }
+    usize::try_from(packet.u32(44)?).ok()
+}
+
+/// Steps over the extension headers up to the transport header, or into a later fragment's payload.
+fn follow_extensions(datagram: &mut Datagram<'_>) -> Result<(), Skip> {
+    const HOP_BY_HOP: u8 = 0;
+    const ROUTING: u8 = 43;
+    const FRAGMENT: u8 = 44;
+    const DESTINATION: u8 = 60;
+    const MOBILITY: u8 = 135;
+    const HIP: u8 = 139;
+    const SHIM6: u8 = 140;
+    while datagram.fragment != Fragment::Later {
+        let rest = datagram.payload;
+        let size = match datagram.protocol.0 {
+            HOP_BY_HOP | ROUTING | DESTINATION | MOBILITY | HIP | SHIM6 => {
+                8 * (usize::from(rest.u8(1).ok_or(Skip::CutInPorts)?) + 1)
+            }
+            FRAGMENT => {
+                let place = rest.u16(2).ok_or(Skip::CutInPorts)?;
+                datagram.identification = rest.u32(4).ok_or(Skip::CutInPorts)?;
+                datagram.fragment = match (place >> 3, place & 1) {
+                    // RFC 6946: an atomic fragment is whole.
+                    (0, 0) => Fragment::Whole,
+                    (0, _) => Fragment::First,
+                    _ => Fragment::Later,
+                };
+                8
+            }
+            _ => return Ok(()),
+        };
+        datagram.protocol = Protocol(rest.u8(0).ok_or(Skip::CutInPorts)?);
+        datagram.payload = rest.skip_on_wire(size);
+    }
+    Ok(())
+}
