@@ -1,0 +1,154 @@
+//! The header of a model file: what the model is, what it wants and where it comes from.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::FormatError;
+
+/// Node links hold an input's index in 10 bits.
+pub const MAX_INPUTS: usize = 1 << 10;
+
+/// Class indices are packed into 8 bits while a tree grows.
+pub const MAX_CLASSES: usize = 256;
+
+/// The kinds of model that share the file format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    RandomForest,
+    /// One tree, fitted on all rows and inputs.
+    DecisionTree,
+}
+
+impl Kind {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RandomForest => "random-forest",
+            Self::DecisionTree => "decision-tree",
+        }
+    }
+}
+
+/// How a cell becomes a number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InputKind {
+    Numeric,
+    /// 0 or 1.
+    Bool,
+    /// Code k stands for the k-th of these values, counted from 1; 0 for any other value.
+    Categorical(Vec<String>),
+}
+
+/// One input, in the order of a row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Input {
+    pub name: String,
+    pub kind: InputKind,
+}
+
+/// One class, in the order of the probabilities.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassInfo {
+    /// The number in the `anomaly_label` column.
+    pub label: u16,
+    /// The fault's name, or the number where it has none.
+    pub name: String,
+    /// Training rows.
+    pub rows: u64,
+    /// Groups of rows (recordings, or stretches of one) that held it.
+    pub groups: u64,
+}
+
+/// One input file of the training.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataFile {
+    /// Without its folder, so that a model does not depend on where it was trained.
+    pub name: String,
+    pub sha256: String,
+    pub rows: u64,
+}
+
+/// How the model came about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Training {
+    /// Version of the program.
+    pub version: String,
+    pub seed: u64,
+    /// Algorithm and seeding of the random numbers.
+    pub rng: String,
+    pub settings: BTreeMap<String, String>,
+    pub data: Vec<DataFile>,
+}
+
+/// Scores of one class on rows that the judged model had not seen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClassScore {
+    pub label: u16,
+    pub name: String,
+    pub rows: u64,
+    pub groups: u64,
+    /// Absent where the class was never predicted.
+    pub precision: Option<f64>,
+    /// Absent where no held-out row had the class.
+    pub recall: Option<f64>,
+    pub f1: Option<f64>,
+}
+
+/// How well a model of these settings did on groups of rows that it had not seen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// How the rows were set apart.
+    pub split: String,
+    pub rows: u64,
+    pub groups: u64,
+    pub accuracy: f64,
+    /// Over the classes that have held-out rows.
+    pub macro_f1: f64,
+    pub mcc: f64,
+    pub classes: Vec<ClassScore>,
+    /// `confusion[actual][predicted]` in rows, both in the order of the classes.
+    pub confusion: Vec<Vec<u64>>,
+}
+
+/// Everything about a model but its numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Meta {
+    pub kind: Kind,
+    /// Fingerprint of the feature schema that the rows had.
+    pub schema: String,
+    /// Length of the windows it was trained on, in nanoseconds.
+    pub window_ns: u64,
+    pub inputs: Vec<Input>,
+    pub classes: Vec<ClassInfo>,
+    pub training: Training,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluation: Option<Evaluation>,
+}
+
+impl Meta {
+    pub(crate) fn check(&self) -> Result<(), FormatError> {
+        bound("the number of inputs", self.inputs.len(), MAX_INPUTS)?;
+        bound("the number of classes", self.classes.len(), MAX_CLASSES)?;
+        let names: BTreeSet<&str> = self.inputs.iter().map(|input| input.name.as_str()).collect();
+        if self.inputs.is_empty() || names.len() != self.inputs.len() {
+            return Err(FormatError::Meta { reason: "inputs are missing or named twice".to_owned() });
+        }
+        if self.classes.len() < 2 || !self.classes.windows(2).all(|pair| pair[0].label < pair[1].label) {
+            let reason = "classes are fewer than two or not in the order of their labels".to_owned();
+            return Err(FormatError::Meta { reason });
+        }
+        if self.window_ns == 0 {
+            return Err(FormatError::Meta { reason: "the window's length is zero".to_owned() });
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn bound(what: &'static str, found: usize, limit: usize) -> Result<(), FormatError> {
+    if found > limit {
+        return Err(FormatError::Bound { what, found: found as u64, limit: limit as u64 });
+    }
+    Ok(())
+}
