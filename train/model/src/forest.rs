@@ -197,7 +197,7 @@ impl Forest {
             let reason = format!("holds {} nodes, and the trees have {total}", nodes.len());
             return Err(FormatError::Section { section: "nodes", reason });
         }
-        if leaves.len() % classes != 0 {
+        if !leaves.len().is_multiple_of(classes) {
             let reason = format!("{} values are not a multiple of {classes} classes", leaves.len());
             return Err(FormatError::Section { section: "leaves", reason });
         }
@@ -292,7 +292,7 @@ impl Forest {
     /// # Panics
     /// Where the lengths do not fit together.
     pub fn predict_batch(&self, rows: &[f32], inputs: usize, probabilities: &mut [f32]) {
-        assert_eq!(rows.len() % inputs, 0, "whole rows");
+        assert!(rows.len().is_multiple_of(inputs), "whole rows");
         assert_eq!(rows.len() / inputs * self.classes, probabilities.len(), "one place per row and class");
         // A block of rows stays in the first-level cache while a tree passes over it.
         const BLOCK: usize = 8 * LANES;
@@ -305,7 +305,8 @@ impl Forest {
             for root in &self.roots {
                 for start in (0..count).step_by(LANES) {
                     // The last row stands in where the block ends early; its walk is not counted again.
-                    let lanes: [&[f32]; LANES] = std::array::from_fn(|lane| row((start + lane).min(count - 1)));
+                    let lanes: [&[f32]; LANES] =
+                        std::array::from_fn(|lane| row((start + lane).min(count - 1)));
                     let mut at = [*root; LANES];
                     self.walk(&mut at, &lanes);
                     for (index, node) in (start..count).zip(at) {

@@ -140,7 +140,8 @@ fn check_prelude(bytes: &[u8]) -> Result<(usize, Hash), FormatError> {
     let Some(prelude) = bytes.first_chunk::<PRELUDE_BYTES>() else {
         return Err(FormatError::Length { stated: PRELUDE_BYTES as u64, found });
     };
-    let number = |range: Range<usize>| prelude[range].iter().rev().fold(0u64, |n, byte| n << 8 | u64::from(*byte));
+    let number =
+        |range: Range<usize>| prelude[range].iter().rev().fold(0u64, |n, byte| n << 8 | u64::from(*byte));
     #[allow(clippy::cast_possible_truncation)] // two bytes
     let major = number(8..10) as u16;
     if major != MAJOR {
@@ -172,7 +173,7 @@ fn section<'a>(header: &Header, body: &'a [u8], name: &'static str) -> Result<&'
     }
     let end = section.offset.checked_add(section.length).filter(|end| *end <= body.len() as u64);
     let end = end.ok_or_else(|| wrong("reaches beyond the file".to_owned()))?;
-    if section.offset % ALIGNMENT as u64 != 0 {
+    if !section.offset.is_multiple_of(ALIGNMENT as u64) {
         return Err(wrong("does not begin at a multiple of 8".to_owned()));
     }
     #[allow(clippy::cast_possible_truncation)] // both lie within a slice

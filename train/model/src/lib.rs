@@ -17,7 +17,8 @@ pub use error::{FormatError, LoadError, MismatchError};
 pub use forest::{Forest, ForestBuilder, MAX_DEPTH, MAX_TREE_NODES, MAX_TREES, Node, Tree, TreeSizeError};
 pub use format::{MAJOR, MAX_FILE_BYTES, MINOR};
 pub use meta::{
-    ClassInfo, ClassScore, DataFile, Evaluation, Input, InputKind, Kind, MAX_CLASSES, MAX_INPUTS, Meta, Training,
+    ClassInfo, ClassScore, DataFile, Evaluation, Input, InputKind, Kind, MAX_CLASSES, MAX_INPUTS, Meta,
+    Training,
 };
 pub use profile::{Profile, QUANTILES};
 

@@ -30,7 +30,8 @@ impl Profile {
             }
         }
         let missing = (column.len() - measured.len()) as f64 / column.len().max(1) as f64;
-        let mut usual: Vec<f32> = (0..column.len()).filter(|row| normal(*row)).map(|row| column[row]).collect();
+        let mut usual: Vec<f32> =
+            (0..column.len()).filter(|row| normal(*row)).map(|row| column[row]).collect();
         if usual.is_empty() {
             usual = column.to_vec();
         }

@@ -1,8 +1,10 @@
 //! The model file from outside: what is written is read, and nothing else is.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
 use model::{
-    ClassInfo, DataFile, Forest, ForestBuilder, FormatError, Input, InputKind, Kind, Meta, Model, Node, Profile,
-    Training, Tree,
+    ClassInfo, DataFile, Forest, ForestBuilder, FormatError, Input, InputKind, Kind, Meta, Model, Node,
+    Profile, Training, Tree,
 };
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};

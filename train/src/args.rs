@@ -1,0 +1,105 @@
+//! The command line of `train`.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+use crate::forest::ClassWeight;
+
+const EXAMPLES: &str = "\
+Examples:
+  replay --window 5 a.mcap > a.csv; replay --window 5 b.mcap > b.csv
+  train a.csv b.csv --model rf -o model.flm
+  train runs/*.csv --class-weight balanced --min-leaf 5 --metrics-json metrics.json
+  zstdcat rows.csv.zst | train - --seed 7
+
+A file of rows is one recording; inside a file, rows that more than 10 empty windows set apart count as
+different recordings. Scores come from recordings that the judged model has not seen.";
+
+/// The kinds of model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ModelKind {
+    /// Random forest
+    Rf,
+    /// A single decision tree, which a person can read: the baseline of the forest
+    Tree,
+}
+
+/// Fit a model on labelled feature rows and say how well it does on recordings it has not seen
+///
+/// The same rows, settings and seed give the same bytes of model, whatever the number of threads.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "train", version, after_help = format!("{EXAMPLES}\n\n{}", cli::EXIT_CODES))]
+pub struct Args {
+    /// Feature rows as `replay` writes them; `-` is standard input
+    #[arg(value_name = "FEATURES.csv", default_value = "features.csv")]
+    pub inputs: Vec<PathBuf>,
+
+    /// The kind of model
+    #[arg(long, value_enum, default_value = "rf")]
+    pub model: ModelKind,
+
+    /// Where the model goes; an older file is replaced only when the new one is complete
+    #[arg(short, long, value_name = "FILE", default_value = "model.flm")]
+    pub output: PathBuf,
+
+    /// Also write the scores as JSON; `-` is standard output
+    #[arg(long, value_name = "FILE")]
+    pub metrics_json: Option<PathBuf>,
+
+    /// Seed of everything that is drawn
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+
+    /// Threads to fit with; never changes the model [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+
+    /// Length of the windows in seconds [default: the smallest step between two windows of one file]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub window: Option<f64>,
+
+    /// Trees of a forest
+    #[arg(long, value_name = "N", default_value_t = 300, help_heading = "Forest",
+          value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub trees: u16,
+
+    /// Levels of a tree below its root
+    #[arg(long, value_name = "N", default_value_t = 64, help_heading = "Forest",
+          value_parser = clap::value_parser!(u8).range(1..))]
+    pub max_depth: u8,
+
+    /// Rows that a leaf holds at least, as often as the tree's sample drew them
+    #[arg(long, value_name = "N", default_value_t = 2, help_heading = "Forest",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub min_leaf: u32,
+
+    /// How much the rows of a class count
+    #[arg(long, value_enum, default_value = "balanced-subsample", help_heading = "Forest")]
+    pub class_weight: ClassWeight,
+
+    /// Share of every class's recordings that is held out to judge on
+    #[arg(long, value_name = "SHARE", default_value_t = 0.25, help_heading = "Evaluation", value_parser = share)]
+    pub hold_out: f64,
+
+    /// Save the model that was judged, fitted without the held-out recordings, instead of one fitted on all
+    #[arg(long, help_heading = "Evaluation")]
+    pub keep_held_out: bool,
+
+    #[command(flatten)]
+    pub log: cli::LogArgs,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.001..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("a window is 0.001 to 86400 seconds long".to_owned()),
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if share > 0.0 && share < 1.0 => Ok(share),
+        _ => Err("a share is above 0 and below 1".to_owned()),
+    }
+}

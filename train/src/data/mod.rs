@@ -1,0 +1,53 @@
+//! Feature rows in memory: inputs column by column, label, time and group of every row.
+
+pub mod csv;
+mod group;
+
+pub use group::window_of;
+
+use model::DataFile;
+
+/// At most so many rows, because a row's number is a u32.
+pub const MAX_ROWS: usize = u32::MAX as usize;
+
+/// All rows of all files.
+#[derive(Debug, Default)]
+pub struct Table {
+    /// One column per input of the schema, NaN where not measured.
+    pub columns: Vec<Vec<f32>>,
+    pub labels: Vec<u16>,
+    /// Window starts in nanoseconds of Unix time.
+    pub times: Vec<i64>,
+    /// Rows of one group are never parted: see [`Table::assign_groups`].
+    pub groups: Vec<u32>,
+    /// Every group's name: its file and, where it has more than one, which stretch of it.
+    pub group_names: Vec<String>,
+    pub files: Vec<DataFile>,
+    /// Where each file's rows begin.
+    pub file_starts: Vec<usize>,
+}
+
+impl Table {
+    pub fn new() -> Self {
+        Self { columns: vec![Vec::new(); features::schema::inputs().count()], ..Self::default() }
+    }
+
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// The rows of each file.
+    pub fn file_rows(&self) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
+        let ends = self.file_starts.iter().skip(1).copied().chain([self.len()]);
+        self.file_starts.iter().zip(ends).map(|(start, end)| *start..end)
+    }
+
+    /// One row's inputs.
+    pub fn row(&self, row: usize) -> impl Iterator<Item = f32> + '_ {
+        self.columns.iter().map(move |column| column[row])
+    }
+}

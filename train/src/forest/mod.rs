@@ -1,0 +1,84 @@
+//! Fits random forests and single trees: histogram trees over binned columns, the same bytes for any number
+//! of threads.
+
+mod bins;
+pub mod random;
+mod tree;
+
+use model::{Forest, ForestBuilder, Tree, TreeSizeError};
+use rayon::prelude::*;
+
+use bins::Bins;
+use random::Random;
+
+/// How much the rows of a class count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ClassWeight {
+    /// Every row counts the same
+    None,
+    /// Every class counts the same, by its rows in the training part
+    Balanced,
+    /// Every class counts the same, by its rows in each tree's sample
+    BalancedSubsample,
+}
+
+/// How many inputs a node looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeaturesPerNode {
+    /// The rounded square root of the number of inputs that vary.
+    Sqrt,
+    All,
+}
+
+/// How a forest is grown.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    pub trees: usize,
+    /// Levels below the root.
+    pub max_depth: usize,
+    /// Rows in a leaf, each counted as often as the tree's sample drew it.
+    pub min_leaf: usize,
+    pub features: FeaturesPerNode,
+    /// Whether every tree sees a sample drawn with replacement.
+    pub bootstrap: bool,
+    pub class_weight: ClassWeight,
+    pub seed: u64,
+}
+
+/// Training rows: the columns of all rows, those to fit on, and the class index of every row.
+#[derive(Clone, Copy)]
+pub struct Rows<'a> {
+    pub columns: &'a [Vec<f32>],
+    pub classes: &'a [u8],
+    pub number_of_classes: usize,
+    /// The rows to use, ascending.
+    pub chosen: &'a [u32],
+}
+
+/// Fits a forest in the current rayon pool.
+///
+/// # Errors
+/// Where a tree outgrows the model format.
+///
+/// # Panics
+/// Where no row was chosen.
+pub fn fit(rows: Rows<'_>, settings: &Settings, done: impl Fn() + Sync) -> Result<Forest, TreeSizeError> {
+    assert!(!rows.chosen.is_empty(), "rows to fit on");
+    let bins = Bins::new(rows.columns, rows.chosen);
+    let classes: Vec<u8> = rows.chosen.iter().map(|row| rows.classes[*row as usize]).collect();
+    let varying: Vec<usize> =
+        (0..bins.columns.len()).filter(|input| !bins.columns[*input].constant).collect();
+    let sample =
+        tree::Sample { bins: &bins, classes: &classes, number: rows.number_of_classes, varying: &varying };
+    let trees: Result<Vec<Tree>, TreeSizeError> = (0..settings.trees)
+        .into_par_iter()
+        .map(|index| {
+            let tree = tree::grow(&sample, settings, Random::new("tree", settings.seed, index as u64));
+            done();
+            tree
+        })
+        .collect();
+    let mut builder = ForestBuilder::new(rows.number_of_classes);
+    trees?.iter().for_each(|tree| builder.push(tree));
+    Ok(builder.finish())
+}

@@ -1,0 +1,175 @@
+//! The real `train` in a temporary directory.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+mod noise;
+mod rows;
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use model::Model;
+use noise::Noise;
+use rows::recording;
+use tempfile::TempDir;
+
+fn train(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_train")).current_dir(folder).args(args).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Twelve recordings of three classes.
+fn folder() -> (TempDir, Vec<String>) {
+    let folder = TempDir::new().unwrap();
+    let mut noise = Noise(7);
+    let mut names = Vec::new();
+    for (label, run) in [0, 2, 4].into_iter().flat_map(|label| (0..4).map(move |run| (label, run))) {
+        let name = format!("run-{label}-{run}.csv");
+        std::fs::write(folder.path().join(&name), recording(label, 1_000_000, 12, &mut noise)).unwrap();
+        names.push(name);
+    }
+    (folder, names)
+}
+
+fn arguments<'a>(names: &'a [String], more: &[&'a str]) -> Vec<&'a str> {
+    names.iter().map(String::as_str).chain(more.iter().copied()).collect()
+}
+
+#[test]
+fn a_model_is_written_and_judged() {
+    let (folder, names) = folder();
+    let more = ["--model", "rf", "--trees", "40", "-o", "model.flm", "--metrics-json", "-"];
+    let output = train(folder.path(), &arguments(&names, &more));
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = stderr(&output);
+    for expected in ["precision", "recall", "packet-loss", "confusion matrix", "macro F1", "12 recordings"] {
+        assert!(text.contains(expected), "{expected} is not in {text}");
+    }
+    let model = Model::load(&folder.path().join("model.flm")).unwrap();
+    let meta = model.meta();
+    assert_eq!(meta.window_ns, 5_000_000_000);
+    assert_eq!(meta.classes.iter().map(|class| class.label).collect::<Vec<_>>(), [0, 2, 4]);
+    assert_eq!(meta.training.data.len(), 12);
+    let names = features::schema::inputs().map(|column| column.name);
+    model.check_schema(features::schema::fingerprint(), names).unwrap();
+    let scores: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(scores["sha256"], model.hash().to_string());
+    let f1 = scores["evaluation"]["macro_f1"].as_f64().unwrap();
+    assert!(f1 > 0.9, "the classes are easily told apart, and macro F1 is {f1}");
+    assert_eq!(scores["evaluation"]["groups"], 3);
+}
+
+#[test]
+fn the_number_of_threads_changes_no_byte() {
+    let (folder, names) = folder();
+    for (threads, name) in [("1", "one.flm"), ("2", "two.flm"), ("7", "seven.flm")] {
+        let more = ["--trees", "30", "--threads", threads, "-o", name];
+        let output = train(folder.path(), &arguments(&names, &more));
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+    let read = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
+    assert_eq!(read("one.flm"), read("two.flm"));
+    assert_eq!(read("one.flm"), read("seven.flm"));
+    let output =
+        train(folder.path(), &arguments(&names, &["--trees", "30", "--seed", "2", "-o", "seed.flm"]));
+    assert!(output.status.success());
+    assert_ne!(read("one.flm"), read("seed.flm"));
+}
+
+#[test]
+fn one_file_with_silences_holds_several_recordings_and_may_come_by_stdin() {
+    let folder = TempDir::new().unwrap();
+    let mut noise = Noise(3);
+    let mut all = String::new();
+    for (part, label) in [0, 2, 0, 2, 0, 2].into_iter().enumerate() {
+        let text = recording(label, 1_000_000 + 1000 * i64::try_from(part).unwrap(), 6, &mut noise);
+        all += if part == 0 { &text } else { text.split_once('\n').unwrap().1 };
+    }
+    let mut child = Command::new(env!("CARGO_BIN_EXE_train"))
+        .current_dir(folder.path())
+        .args(["-", "--trees", "10"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), all.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("6 recordings in 1 files"), "{}", stderr(&output));
+    assert!(Model::load(&folder.path().join("model.flm")).is_ok());
+}
+
+#[test]
+fn a_class_that_was_recorded_once_is_said_not_to_be_judged() {
+    let folder = TempDir::new().unwrap();
+    let mut noise = Noise(3);
+    for (name, label) in [("a.csv", 0), ("b.csv", 0), ("c.csv", 4)] {
+        std::fs::write(folder.path().join(name), recording(label, 0, 6, &mut noise)).unwrap();
+    }
+    let output = train(folder.path(), &["a.csv", "b.csv", "c.csv", "--trees", "5"]);
+    assert!(output.status.success());
+    assert!(
+        stderr(&output).contains("class syn-flood is not judged: 1 recording holds it"),
+        "{}",
+        stderr(&output)
+    );
+    let output = train(folder.path(), &["a.csv", "c.csv", "--trees", "5"]);
+    assert!(output.status.success());
+    assert!(stderr(&output).contains("its quality is unknown"), "{}", stderr(&output));
+}
+
+#[test]
+fn bad_input_is_refused_with_its_place_and_a_remedy() {
+    let folder = TempDir::new().unwrap();
+    let good = recording(0, 0, 3, &mut Noise(1));
+    let header = good.lines().next().unwrap();
+    let names: Vec<&str> = header.split(',').collect();
+    let set = |line: usize, column: &str, cell: &str| {
+        let position = names.iter().position(|name| *name == column).unwrap();
+        let mut lines: Vec<String> = good.lines().map(str::to_owned).collect();
+        let mut cells: Vec<&str> = lines[line - 1].split(',').collect();
+        cells[position] = cell;
+        lines[line - 1] = cells.join(",");
+        lines.join("\n")
+    };
+    let leak = |text: &str| -> String { text.lines().map(|line| format!("{line},1\n")).collect() };
+    let cases = [
+        (String::new(), vec!["x.csv", "is empty", "replay --window 5"]),
+        (format!("{header}\n"), vec!["x.csv", "no rows"]),
+        (good.clone(), vec!["label 0 (normal)", "at least two classes"]),
+        (set(3, "anomaly_label", "NaN"), vec!["x.csv, line 3, column 103", "`NaN` is not a label"]),
+        (set(3, "anomaly_label", ""), vec!["line 3, column 103", "no label"]),
+        (set(4, "packet_count", "many"), vec!["line 4, column 9 (`packet_count`)", "`many` is not a finite"]),
+        (set(4, "byte_count", "inf"), vec!["line 4, column 10 (`byte_count`)", "`inf`"]),
+        (set(4, "is_blocked_flow", "2"), vec!["line 4", "is_blocked_flow", "0 or 1"]),
+        (set(4, "timestamp", "yesterday"), vec!["line 4, column 1 (`timestamp`)"]),
+        (set(1, "packet_count", "paket_count"), vec!["line 1, column 9 (`paket_count`)", "no such column"]),
+        (set(1, "packet_count", "byte_count"), vec!["column 10 (`byte_count`)", "twice"]),
+        (
+            leak(&good).replacen(",1\n", ",recording_id\n", 1),
+            vec!["`recording_id`", "look better than they are"],
+        ),
+        (good.replacen(",anomaly_label", "", 1), vec!["x.csv", "`anomaly_label` is missing"]),
+        (format!("{good}1,2,3\n"), vec!["x.csv", "line: 26"]),
+    ];
+    for (text, expected) in cases {
+        std::fs::write(folder.path().join("x.csv"), text).unwrap();
+        std::fs::write(folder.path().join("model.flm"), "the good old model").unwrap();
+        let output = train(folder.path(), &["x.csv"]);
+        assert_eq!(output.status.code(), Some(1), "{expected:?}");
+        for expected in expected {
+            assert!(stderr(&output).contains(expected), "{expected} is not in {}", stderr(&output));
+        }
+        let kept = std::fs::read_to_string(folder.path().join("model.flm")).unwrap();
+        assert_eq!(kept, "the good old model");
+    }
+    std::fs::write(folder.path().join("x.csv"), &good).unwrap();
+    std::fs::write(folder.path().join("y.csv"), &good).unwrap();
+    let output = train(folder.path(), &["x.csv", "y.csv"]);
+    assert!(stderr(&output).contains("y.csv has the same content as x.csv"), "{}", stderr(&output));
+    assert!(stderr(&train(folder.path(), &["absent.csv"])).contains("cannot open absent.csv"));
+    assert_eq!(train(folder.path(), &["x.csv", "--trees", "0"]).status.code(), Some(2));
+}
