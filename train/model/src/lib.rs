@@ -93,6 +93,21 @@ impl Model {
         &self.meta
     }
 
+    /// Fingerprint of the schema that its rows have.
+    pub fn schema_fingerprint(&self) -> &str {
+        &self.meta.schema
+    }
+
+    /// The classes, in the order of the probabilities.
+    pub fn classes(&self) -> &[ClassInfo] {
+        &self.meta.classes
+    }
+
+    /// The inputs, in the order of a row.
+    pub fn inputs(&self) -> &[Input] {
+        &self.meta.inputs
+    }
+
     pub fn forest(&self) -> &Forest {
         &self.forest
     }
