@@ -71,6 +71,7 @@ impl Capture {
     }
 
     /// The next readable packet and where its payload stands in the captured bytes.
+    #[inline(always)]
     fn find(&mut self) -> Result<Option<(Packet, Range<usize>)>, Damage> {
         while let Some(record) = self.reader.advance()? {
             self.counts.read += 1;
@@ -99,6 +100,7 @@ impl Capture {
         Ok(None)
     }
 
+    #[inline(always)]
     fn timed(&mut self, record: &Record) -> Timestamp {
         let Some(time) = record.time else {
             self.counts.untimed += 1;

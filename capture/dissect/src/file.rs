@@ -86,9 +86,8 @@ pub enum OpenError {
 /// Where and why a file could not be read any further. Everything before it was good.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{name}: {kind} (in the record at byte {offset}{}, after {} of {packets}); everything before it was used",
+    "{name}: {kind} (in the record at byte {offset}{}, after packet {packets}); everything before it was used",
     if *compression == Compression::None { "" } else { " of the decompressed data" },
-    if *packets == 1 { "packet" } else { "packets" }
 )]
 pub struct Damage {
     pub name: String,
@@ -173,6 +172,7 @@ impl Reader {
     }
 
     /// Steps to the next packet; nothing at the end of a file that is whole, and after damage.
+    #[inline(always)]
     pub fn advance(&mut self) -> Result<Option<Record>, Damage> {
         self.buffer.consume(std::mem::take(&mut self.pending));
         self.captured = 0..0;
@@ -196,6 +196,7 @@ impl Reader {
         }
     }
 
+    #[inline(always)]
     fn record(&mut self, found: &Found) -> Record {
         self.packets += 1;
         self.pending = found.size;
@@ -211,6 +212,7 @@ impl Reader {
         }
     }
 
+    #[cold]
     fn damage(&self, kind: DamageKind) -> Damage {
         Damage {
             name: self.name.clone(),

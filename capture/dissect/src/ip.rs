@@ -31,6 +31,7 @@ impl Datagram<'_> {
 
 const AUTHENTICATION: u8 = 51;
 
+#[inline(always)]
 pub(crate) fn read(packet: Layer<'_>) -> Result<Datagram<'_>, Skip> {
     let mut datagram = match packet.u8(0).ok_or(Skip::CutInLink)? >> 4 {
         4 => v4(packet)?,
@@ -47,6 +48,7 @@ pub(crate) fn read(packet: Layer<'_>) -> Result<Datagram<'_>, Skip> {
     Ok(datagram)
 }
 
+#[inline(always)]
 fn v4(packet: Layer<'_>) -> Result<Datagram<'_>, Skip> {
     const MORE_FRAGMENTS: u16 = 0x2000;
     const OFFSET: u16 = 0x1fff;

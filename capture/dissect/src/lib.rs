@@ -10,9 +10,11 @@
 //! # }
 //! ```
 //!
-//! The readers are our own. The `pcap-file` crate neither tells at which byte a file is damaged nor reads
-//! captures longer than the snap length of their header, the modified pcap format, or a packet block
-//! without options, and etherparse refuses headers that the snap length cut; both copy what is borrowed here.
+//! The readers are our own because no crate reads what Wireshark reads. `pcap-file` 2.0 takes a packet longer
+//! than the header's snap length for an error (and so gives none of the packets of such a capture), a read
+//! error or a damaged record without the byte it stands at, and no modified pcap; `etherparse` refuses TCP
+//! headers that the snap length cut, and takes a total length of 0 for an error. Tests build their packets
+//! with etherparse, so that two implementations must agree.
 
 mod capture;
 mod file;

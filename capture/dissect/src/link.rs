@@ -40,6 +40,7 @@ pub(crate) mod ethertype {
 }
 
 /// The IP packet of a frame, and the direction where the link layer tells it.
+#[inline(always)]
 pub(crate) fn network(link: LinkType, frame: Layer<'_>) -> Result<(Layer<'_>, Direction), Skip> {
     let unknown = Direction::Unknown;
     match link {
@@ -73,12 +74,14 @@ fn cooked_direction(kind: u16) -> Direction {
     }
 }
 
+#[inline(always)]
 pub(crate) fn ethernet(frame: Layer<'_>) -> Result<Layer<'_>, Skip> {
     let kind = frame.u16(12).ok_or(Skip::CutInLink)?;
     by_ethertype(kind, frame.skip(14).ok_or(Skip::CutInLink)?)
 }
 
 /// Follows tags and labels to the IP header. Each step uses up bytes, so their number needs no bound.
+#[inline(always)]
 pub(crate) fn by_ethertype(mut kind: u16, mut rest: Layer<'_>) -> Result<Layer<'_>, Skip> {
     loop {
         match kind {

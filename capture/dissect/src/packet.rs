@@ -68,6 +68,7 @@ impl Dissector {
     }
 
     /// The packet of a frame. Lengths come from the IP header, never from the bytes captured.
+    #[inline(always)]
     pub fn dissect<'a>(&mut self, frame: &Frame<'a>) -> Result<Dissected<'a>, Skip> {
         let (layer, told) = link::network(frame.link, Layer::new(frame.captured, frame.length))?;
         let direction = if told == Direction::Unknown { frame.direction } else { told };
@@ -95,6 +96,7 @@ impl Dissector {
         Ok(Dissected { packet, payload: transport.payload })
     }
 
+    #[inline(always)]
     fn innermost<'a>(&mut self, outermost: Datagram<'a>) -> Datagram<'a> {
         let mut datagram = outermost;
         for _ in 0..MAX_TUNNELS {
@@ -110,6 +112,7 @@ impl Dissector {
         datagram
     }
 
+    #[inline(always)]
     fn transport<'a>(&mut self, datagram: &Datagram<'a>) -> Result<Transport<'a>, Skip> {
         if datagram.fragment == Fragment::Later {
             let ports = self.fragments.ports(datagram);
@@ -133,6 +136,7 @@ impl Dissector {
         Ok(transport)
     }
 
+    #[inline(always)]
     fn length(&mut self, length: usize) -> u32 {
         u32::try_from(length).unwrap_or_else(|_| {
             self.imperfect.lengths_clamped += 1;

@@ -30,6 +30,7 @@ pub(crate) enum Header {
     Malformed,
 }
 
+#[inline(always)]
 pub(crate) fn read(protocol: Protocol, segment: Layer<'_>) -> Result<Transport<'_>, Skip> {
     match protocol {
         Protocol::TCP => tcp(segment),
@@ -46,6 +47,7 @@ pub(crate) fn without_ports(payload: Layer<'_>) -> Transport<'_> {
     Transport { payload_length: payload.length, payload: payload.captured, ..Transport::default() }
 }
 
+#[inline(always)]
 fn ports(segment: Layer<'_>) -> Result<(u16, u16), Skip> {
     match (segment.u16(0), segment.u16(2)) {
         (Some(source), Some(destination)) => Ok((source, destination)),
@@ -66,6 +68,7 @@ fn with_ports(segment: Layer<'_>, header: usize) -> Result<Transport<'_>, Skip> 
     })
 }
 
+#[inline(always)]
 fn tcp(segment: Layer<'_>) -> Result<Transport<'_>, Skip> {
     const HEADER: usize = 20;
     let (source_port, destination_port) = ports(segment)?;

@@ -24,6 +24,7 @@ const MPLS: u8 = 137;
 
 /// The IP packet that `outer` carries; nothing where it is no tunnel, an error where its inside is not
 /// readable IP. A fragment is no whole tunnel packet and counts as itself.
+#[inline(always)]
 pub(crate) fn inside<'a>(outer: &Datagram<'a>) -> Option<Result<Layer<'a>, Skip>> {
     if outer.fragment != Fragment::Whole {
         return None;

@@ -72,7 +72,7 @@ impl Pcap {
         &self.interface
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn next(&mut self, buffer: &mut Buffer) -> Result<Option<Found>, DamageKind> {
         let start = self.record_header;
         let header = buffer.up_to(start)?;
