@@ -1,0 +1,273 @@
+//! TC: one record for every IP packet that passes an interface, and a count of every one without a record.
+
+use core::{mem::MaybeUninit, ptr::addr_of_mut};
+
+use aya_ebpf::{
+    bindings::{__sk_buff, BPF_RB_NO_WAKEUP, TC_ACT_UNSPEC},
+    helpers::{bpf_ktime_get_boot_ns, bpf_skb_load_bytes},
+    macros::{classifier, map},
+    maps::{PerCpuArray, PerCpuHashMap, RingBuf},
+    programs::TcContext,
+};
+use wire::{DIRECTIONS, EGRESS, INGRESS, NO_WINDOW_SCALE, PacketMarks, PacketRecord, Unrecorded};
+
+use crate::headers::{
+    self, Bytes, Headers, IPV4, IPV6, TCP, TCP_AND_TIMESTAMPS, TcpOptions, Transport, load, load_u8, load_u16, load_u32,
+};
+
+/// The loader sets its size.
+#[map]
+static PACKETS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// Packets seen, by direction.
+#[map]
+static SEEN: PerCpuArray<u64> = PerCpuArray::with_max_entries(DIRECTIONS, 0);
+
+/// Packets without a record, by interface index. The loader makes an entry before it attaches to an
+/// interface; entry 0 takes what has no entry of its own.
+#[map]
+static UNRECORDED: PerCpuHashMap<u32, Unrecorded> = PerCpuHashMap::with_max_entries(4096, 0);
+
+#[classifier]
+pub fn tc_ingress(ctx: TcContext) -> i32 {
+    observe::<INGRESS, true>(&ctx)
+}
+
+#[classifier]
+pub fn tc_egress(ctx: TcContext) -> i32 {
+    observe::<EGRESS, true>(&ctx)
+}
+
+/// For interfaces without a link layer header (tun, wireguard, ipip).
+#[classifier]
+pub fn tc_ingress_ip(ctx: TcContext) -> i32 {
+    observe::<INGRESS, false>(&ctx)
+}
+
+#[classifier]
+pub fn tc_egress_ip(ctx: TcContext) -> i32 {
+    observe::<EGRESS, false>(&ctx)
+}
+
+#[inline(always)]
+fn observe<const DIRECTION: u32, const ETHERNET_LINK: bool>(ctx: &TcContext) -> i32 {
+    if let Some(seen) = SEEN.get_ptr_mut(DIRECTION) {
+        // SAFETY: the slot is this processor's own, and the program is not interrupted by itself.
+        unsafe { *seen += 1 };
+    }
+    let skb = ctx.skb.skb;
+    if let Err(cause) = record::<DIRECTION, ETHERNET_LINK>(ctx) {
+        count(skb, cause);
+    }
+    // The verdict of whoever comes next stands.
+    TC_ACT_UNSPEC
+}
+
+enum Cause {
+    Lost,
+    Unreadable,
+    NotIp,
+}
+
+#[inline(always)]
+fn count(skb: *mut __sk_buff, cause: Cause) {
+    // SAFETY: the kernel hands a valid context to the program.
+    let interface = unsafe { (*skb).ifindex };
+    let Some(entry) = UNRECORDED.get_ptr_mut(interface).or_else(|| UNRECORDED.get_ptr_mut(0)) else {
+        return;
+    };
+    // SAFETY: as for SEEN.
+    unsafe {
+        match cause {
+            Cause::Lost => (*entry).lost += 1,
+            Cause::Unreadable => (*entry).unreadable += 1,
+            Cause::NotIp => (*entry).not_ip += 1,
+        }
+    }
+}
+
+#[inline(always)]
+fn record<const DIRECTION: u32, const ETHERNET_LINK: bool>(ctx: &TcContext) -> Result<(), Cause> {
+    let skb = ctx.skb.skb;
+    let headers = headers::find::<ETHERNET_LINK>(skb).map_err(|outcome| match outcome {
+        headers::NOT_IP => Cause::NotIp,
+        _ => Cause::Unreadable,
+    })?;
+    // A packet of more than 65535 bytes has no length in its header (RFC 2675, and GSO of that size).
+    let l3_length = match headers.total_length {
+        0 => ctx.len() - headers.ip_offset,
+        length => length,
+    };
+    if l3_length < headers.ip_length {
+        return Err(Cause::Unreadable);
+    }
+    let mut marks = headers.marks | if DIRECTION == EGRESS { PacketMarks::EGRESS.0 } else { 0 };
+    if headers.options == TcpOptions::Other {
+        let fixed = TCP as u32;
+        let options = headers.ip_offset + headers.ip_length + fixed;
+        marks |= walk_options(skb, options, headers.transport_length - fixed);
+    }
+    let Some(mut entry) = PACKETS.reserve::<PacketRecord>(0) else {
+        return Err(Cause::Lost);
+    };
+    if fill(&mut entry, skb, &headers, marks, l3_length) {
+        // The reader looks by itself every few milliseconds: waking it costs more than the record.
+        entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+        Ok(())
+    } else {
+        entry.discard(u64::from(BPF_RB_NO_WAKEUP));
+        Err(Cause::Unreadable)
+    }
+}
+
+/// Writes every field. False where the packet's memory is not what it was when the headers were found, which
+/// does not happen; the verifier cannot know.
+#[inline(always)]
+fn fill(
+    entry: &mut MaybeUninit<PacketRecord>,
+    skb: *mut __sk_buff,
+    headers: &Headers,
+    marks: u8,
+    l3_length: u32,
+) -> bool {
+    let record = entry.as_mut_ptr();
+    macro_rules! set {
+        ($($field:ident: $value:expr),+ $(,)?) => { $( addr_of_mut!((*record).$field).write($value); )+ };
+    }
+    let bytes = Bytes::of(skb);
+    // The masks are bounds for the verifier, above every value that can be there.
+    let ip = bytes.start + (headers.ip_offset as usize & 0x1f);
+    let transport = ip + (headers.ip_length as usize & 0x7ff);
+    // SAFETY: fields of the reserved record, and bytes that were compared with the end of the packet.
+    unsafe {
+        set! {
+            time: bpf_ktime_get_boot_ns(),
+            interface: (*skb).ifindex,
+            l3_length: l3_length,
+            payload_length: l3_length.saturating_sub(headers.ip_length + headers.transport_length),
+            fragment_id: headers.fragment_id,
+            gso_segments: (*skb).gso_segs as u16,
+            gso_size: (*skb).gso_size as u16,
+            protocol: headers.protocol,
+            marks: PacketMarks(marks),
+        }
+        if marks & PacketMarks::IPV6.0 != 0 {
+            if !bytes.holds(ip, IPV6) {
+                return false;
+            }
+            set! { source: load(ip + 8), destination: load(ip + 24), ttl: load_u8(ip + 7) }
+        } else {
+            if !bytes.holds(ip, IPV4) {
+                return false;
+            }
+            let (source, destination) = (load::<u32>(ip + 12), load::<u32>(ip + 16));
+            set! {
+                source: [u64::from(source), 0],
+                destination: [u64::from(destination), 0],
+                ttl: load_u8(ip + 8),
+            }
+        }
+        if headers.transport == Transport::Tcp {
+            if !bytes.holds(transport, TCP) {
+                return false;
+            }
+            set! {
+                source_port: load_u16(transport),
+                destination_port: load_u16(transport + 2),
+                sequence: load_u32(transport + 4),
+                acknowledgement: load_u32(transport + 8),
+                tcp_flags: load_u16(transport + 12) & 0x1ff,
+                window: load_u16(transport + 14),
+            }
+        } else {
+            set! { source_port: 0, destination_port: 0, sequence: 0, acknowledgement: 0, tcp_flags: 0, window: 0 }
+            if headers.transport == Transport::Ports {
+                if !bytes.holds(transport, 4) {
+                    return false;
+                }
+                set! { source_port: load_u16(transport), destination_port: load_u16(transport + 2) }
+            }
+        }
+        set! { timestamp: 0, timestamp_echo: 0, window_scale: NO_WINDOW_SCALE }
+        if headers.options == TcpOptions::Timestamps {
+            if !bytes.holds(transport, TCP_AND_TIMESTAMPS) {
+                return false;
+            }
+            set! { timestamp: load_u32(transport + 24), timestamp_echo: load_u32(transport + 28) }
+        } else if headers.options == TcpOptions::Other
+            && let Some(walk) = WALK.get_ptr(0)
+        {
+            set! {
+                timestamp: (*walk).timestamp,
+                timestamp_echo: (*walk).timestamp_echo,
+                window_scale: (*walk).window_scale,
+            }
+        }
+    }
+    true
+}
+
+/// The data offset has four bits: 60 bytes of header, 20 of them fixed.
+const MAX_OPTIONS: usize = 40;
+
+/// The TCP options of handshakes and of unusual layouts, while they are walked, and what they said. In a map:
+/// the stack allows aligned access alone, and what the verifier knows of a register it tries with every path.
+struct Walk {
+    /// Room behind the last byte where an option may start, so that a masked index plus ten stays inside.
+    bytes: [u8; 80],
+    at: u32,
+    timestamp: u32,
+    timestamp_echo: u32,
+    window_scale: u8,
+}
+
+#[map]
+static WALK: PerCpuArray<Walk> = PerCpuArray::with_max_entries(1, 0);
+
+/// Walks `length` bytes of options at `offset` of the packet, up to the first that makes no sense. Returns the
+/// marks of what it found.
+#[inline(never)]
+fn walk_options(skb: *mut __sk_buff, offset: u32, length: u32) -> u8 {
+    let mut marks = 0;
+    let Some(walk) = WALK.get_ptr_mut(0) else { return marks };
+    // SAFETY: the slot is this processor's own, and the program is not interrupted by itself.
+    let walk = unsafe { &mut *walk };
+    walk.timestamp = 0;
+    walk.timestamp_echo = 0;
+    walk.window_scale = NO_WINDOW_SCALE;
+    if length == 0 || length > MAX_OPTIONS as u32 {
+        return marks;
+    }
+    // SAFETY: the buffer holds the longest options; a packet that ends before them gives an error.
+    if unsafe { bpf_skb_load_bytes(skb.cast(), offset, walk.bytes.as_mut_ptr().cast(), length) } != 0 {
+        return marks;
+    }
+    let position = addr_of_mut!(walk.at);
+    let mut next = 0u32;
+    for _ in 0..MAX_OPTIONS {
+        // Through memory: each step then looks the same to the verifier, wherever it starts.
+        // SAFETY: a field of the map's value.
+        let at = unsafe {
+            position.write_volatile(next);
+            position.read_volatile() & 63
+        };
+        let option = &walk.bytes[at as usize..at as usize + 10];
+        let size = if option[0] <= 1 { 1 } else { u32::from(option[1]) };
+        // What stands behind the packet's last byte is left from another packet.
+        if size == 0 || at + size > length {
+            break;
+        }
+        match (option[0], size) {
+            (0, _) => break,
+            (3, 3) => walk.window_scale = if option[2] > 14 { 14 } else { option[2] },
+            (8, 10) => {
+                walk.timestamp = u32::from_be_bytes([option[2], option[3], option[4], option[5]]);
+                walk.timestamp_echo = u32::from_be_bytes([option[6], option[7], option[8], option[9]]);
+                marks = PacketMarks::TIMESTAMPS.0;
+            }
+            _ => {}
+        }
+        next = at + size;
+    }
+    marks
+}

@@ -1,0 +1,7 @@
+//! The records that cross from the kernel programs to user space, in the layout that both sides share.
+//! It is never stored: kernel programs and decoder are built from the same source and loaded together.
+#![no_std]
+
+mod packet;
+
+pub use packet::{Address, DIRECTIONS, EGRESS, INGRESS, NO_WINDOW_SCALE, PacketMarks, PacketRecord, Unrecorded};
