@@ -259,7 +259,8 @@ fn ipv4(bytes: Bytes, ip: usize, headers: &mut Headers) -> Outcome {
     let (more, offset) = (fragment & 0x2000 != 0, fragment & 0x1fff);
     if more || offset != 0 {
         headers.fragment_id = u32::from(identification);
-        headers.marks |= if offset == 0 { PacketMarks::FIRST_FRAGMENT.0 } else { PacketMarks::LATER_FRAGMENT.0 };
+        headers.marks |=
+            if offset == 0 { PacketMarks::FIRST_FRAGMENT.0 } else { PacketMarks::LATER_FRAGMENT.0 };
     }
     FOUND
 }

@@ -12,7 +12,8 @@ use aya_ebpf::{
 use wire::{DIRECTIONS, EGRESS, INGRESS, NO_WINDOW_SCALE, PacketMarks, PacketRecord, Unrecorded};
 
 use crate::headers::{
-    self, Bytes, Headers, IPV4, IPV6, TCP, TCP_AND_TIMESTAMPS, TcpOptions, Transport, load, load_u8, load_u16, load_u32,
+    self, Bytes, Headers, IPV4, IPV6, TCP, TCP_AND_TIMESTAMPS, TcpOptions, Transport, load, load_u8,
+    load_u16, load_u32,
 };
 
 /// The loader sets its size.

@@ -1,5 +1,6 @@
 //! `cargo xtask`: what a developer of Faultline runs.
 
+mod ebpf;
 mod test;
 mod vm;
 mod workspace;
@@ -12,6 +13,8 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "cargo xtask", after_help = cli::EXIT_CODES)]
 enum Task {
+    /// Rebuild the kernel programs that capture embeds, or check that they are what their sources give
+    Ebpf(ebpf::Args),
     /// Run all tests, and say which were left out for want of what
     Test(test::Args),
     /// Run the live tests in a guest with Debian's kernel
@@ -20,6 +23,7 @@ enum Task {
 
 fn main() -> ExitCode {
     cli::run(|| match Task::parse() {
+        Task::Ebpf(args) => ebpf::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Vm(args) => vm::run(&args),
     })
