@@ -4,4 +4,6 @@
 
 mod packet;
 
-pub use packet::{Address, DIRECTIONS, EGRESS, INGRESS, NO_WINDOW_SCALE, PacketMarks, PacketRecord, Unrecorded};
+pub use packet::{
+    Address, DIRECTIONS, EGRESS, INGRESS, NO_WINDOW_SCALE, PacketMarks, PacketRecord, Unrecorded,
+};
