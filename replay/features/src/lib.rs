@@ -1,7 +1,23 @@
-//! Features of flows and windows. No input, output, clock or randomness: the same events give the same rows.
+//! Features of flows and windows. No input, output, clock or randomness: the same events give the same rows,
+//! byte for byte, for any number of threads.
+//!
+//! [`Engine`] takes events and gives closed windows; a window gives rows; [`schema`] says what stands in them.
 
+mod endpoint;
+mod engine;
+mod flow;
+mod key;
+mod latency;
+mod row;
+mod samples;
 pub mod schema;
+mod shard;
+pub mod tcp;
 mod value;
+mod window;
 
+pub use engine::{ClosedWindow, Closing, Config, Counts, Engine};
+pub use row::Row;
+pub use samples::{EXACT, SKETCH_ERROR};
 pub use schema::Feature;
 pub use value::Value;

@@ -1,0 +1,360 @@
+//! The engine: events in, closed windows out. Packets are shared out over a fixed number of shards by the hash
+//! of their flow, so that the number of threads cannot change a row.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use event::{Duration, Event, Label, Mark, Packet, Timestamp};
+use rayon::prelude::*;
+
+use crate::endpoint::Endpoints;
+use crate::row::{Row, Surroundings, row};
+use crate::shard::{Routed, Shard, ShardCounts, ShardWindow};
+
+/// Shards of the flow table; a power of two. Fixed, so that what `max_flows` closes early is the same for any
+/// number of threads.
+const SHARDS: usize = 8;
+/// Below this many flows a shard's share would be too small to hold what is active.
+const SHARED_OUT: usize = 4096;
+/// Packets that are handed to the shards at once.
+const BATCH: usize = 16 * 1024;
+
+/// When a window is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closing {
+    /// As late as the memory allows: all events are to find their window. A window stays open at least one
+    /// second past its end, and for as long as the open windows hold no more than this many rows.
+    Patient { rows: usize },
+    /// As soon as an event arrives this long after the window's end.
+    Live { lateness: Duration },
+}
+
+impl Default for Closing {
+    fn default() -> Self {
+        Self::Patient { rows: 64 * 1024 }
+    }
+}
+
+/// What the engine is to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Length of a window; positive.
+    pub window: Duration,
+    pub closing: Closing,
+    /// Flows remembered at once; past it the least recently active one is closed early.
+    pub max_flows: usize,
+    /// The label of time that no mark covers.
+    pub label: Option<Label>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            window: Duration::from_secs(5),
+            closing: Closing::default(),
+            max_flows: 1_000_000,
+            label: None,
+        }
+    }
+}
+
+/// What became of the events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Packets taken in: the sum of the three below.
+    pub packets: u64,
+    /// Packets that count in a row.
+    pub counted: u64,
+    /// Packets that another observation point had shown already.
+    pub other_taps: u64,
+    /// Packets whose window was closed.
+    pub late: u64,
+    /// Packets earlier than the one before them.
+    pub steps_back: u64,
+    /// Rows of a window that was written before, because the clock stepped far back.
+    pub reopened: u64,
+    pub flows: u64,
+    /// Flows that `max_flows` closed early.
+    pub closed_early: u64,
+    pub windows: u64,
+    pub rows: u64,
+}
+
+/// Events in, windows out.
+pub struct Engine {
+    config: Config,
+    shards: Vec<Shard>,
+    /// Windows that some shard has open.
+    open: BTreeSet<i64>,
+    closed: VecDeque<ClosedWindow>,
+    marks: Vec<(Timestamp, Label)>,
+    last_time: Timestamp,
+    latest_time: Timestamp,
+    latest_arrival: Timestamp,
+    counts: Counts,
+}
+
+impl Engine {
+    /// # Panics
+    /// Where the window's length is not positive.
+    pub fn new(config: Config) -> Self {
+        let length = config.window.as_nanos();
+        assert!(length > 0, "a window has a positive length");
+        let count = if config.max_flows >= SHARED_OUT { SHARDS } else { 1 };
+        let shards = (0..count).map(|_| Shard::new(length, config.max_flows / count)).collect();
+        Self {
+            config,
+            shards,
+            open: BTreeSet::new(),
+            closed: VecDeque::new(),
+            marks: Vec::new(),
+            last_time: Timestamp::MIN,
+            latest_time: Timestamp::MIN,
+            latest_arrival: Timestamp::MIN,
+            counts: Counts::default(),
+        }
+    }
+
+    /// Takes in the next event.
+    pub fn push(&mut self, event: &Event) {
+        self.arrive(event.arrival());
+        match event {
+            Event::Packet(packet) => self.push_packet(packet),
+            Event::Mark(mark) => self.mark(mark),
+            Event::Kernel(_) | Event::L7(_) | Event::System(_) | Event::Loss(_) => {}
+        }
+    }
+
+    /// Takes in the next packet.
+    pub fn push_packet(&mut self, packet: &Packet) {
+        self.push_packets(std::slice::from_ref(packet));
+    }
+
+    /// Takes in the next packets, in order; faster than one by one, and by as many threads as the current
+    /// rayon pool has.
+    pub fn push_packets(&mut self, packets: &[Packet]) {
+        let mut rest = packets;
+        while !rest.is_empty() {
+            let (batch, later) = rest.split_at(self.batch_length(rest));
+            self.arrive(batch[0].arrival);
+            self.route(batch);
+            rest = later;
+            self.relieve();
+        }
+    }
+
+    /// How many packets may go in before a window has to be closed: up to the one whose arrival closes it.
+    fn batch_length(&self, packets: &[Packet]) -> usize {
+        let most = packets.len().min(BATCH);
+        let Closing::Live { lateness } = self.config.closing else { return most };
+        let length = self.config.window.as_nanos();
+        let first = packets[0].time.as_nanos().div_euclid(length);
+        let oldest = self.open.first().map_or(first, |open| first.min(*open));
+        let due = Timestamp::from_nanos((oldest + 1) * length) + lateness;
+        let mut end = 1;
+        while end < most
+            && packets[end].arrival < due
+            && packets[end].time.as_nanos().div_euclid(length) >= oldest
+        {
+            end += 1;
+        }
+        end
+    }
+
+    /// Notes an arrival and closes the windows that it makes due.
+    fn arrive(&mut self, arrival: Timestamp) {
+        self.latest_arrival = self.latest_arrival.max(arrival);
+        let Closing::Live { lateness } = self.config.closing else { return };
+        while let Some(oldest) = self.open.first().copied()
+            && self.end_of(oldest) + lateness <= self.latest_arrival
+        {
+            self.close(oldest);
+        }
+    }
+
+    fn end_of(&self, window: i64) -> Timestamp {
+        Timestamp::from_nanos((window + 1).saturating_mul(self.config.window.as_nanos()))
+    }
+
+    fn route(&mut self, packets: &[Packet]) {
+        let length = self.config.window.as_nanos();
+        let mut newest = None;
+        for packet in packets {
+            self.counts.packets += 1;
+            self.counts.steps_back += u64::from(packet.time < self.last_time);
+            self.last_time = packet.time;
+            self.latest_time = self.latest_time.max(packet.time);
+            let window = packet.time.as_nanos().div_euclid(length);
+            if newest != Some(window) {
+                newest = Some(window);
+                self.open.insert(window);
+            }
+        }
+        if packets.len() > 1 && rayon::current_num_threads() > 1 {
+            self.route_by_shard(packets);
+        } else {
+            let shards = self.shards.len();
+            for packet in packets {
+                let routed = Routed::new(packet);
+                self.shards[routed.shard(shards)].packet(packet, &routed);
+            }
+        }
+    }
+
+    fn route_by_shard(&mut self, packets: &[Packet]) {
+        let count = self.shards.len();
+        let routed: Vec<Routed> = packets.par_iter().with_min_len(512).map(Routed::new).collect();
+        self.shards.par_iter_mut().enumerate().for_each(|(index, shard)| {
+            for (packet, routed) in packets.iter().zip(&routed) {
+                if routed.shard(count) == index {
+                    shard.packet(packet, routed);
+                }
+            }
+        });
+    }
+
+    /// Closes the oldest windows where the open ones hold too many rows.
+    fn relieve(&mut self) {
+        let Closing::Patient { rows } = self.config.closing else { return };
+        while self.shards.iter().map(Shard::records).sum::<usize>() > rows
+            && let Some(oldest) = self.open.first().copied()
+            && self.end_of(oldest) + Duration::from_secs(1) <= self.latest_time
+        {
+            self.close(oldest);
+        }
+    }
+
+    fn mark(&mut self, mark: &Mark) {
+        if let Some(label) = mark.label {
+            let position = self.marks.partition_point(|(time, _)| *time <= mark.time);
+            self.marks.insert(position, (mark.time, label));
+        }
+    }
+
+    fn close(&mut self, index: i64) {
+        self.open.remove(&index);
+        let is_live = matches!(self.config.closing, Closing::Live { .. });
+        let seen = self.latest_time.as_nanos();
+        let parts: Vec<(ShardWindow, Endpoints)> =
+            self.shards.par_iter_mut().map(|shard| shard.close(index, seen, is_live)).collect();
+        let mut endpoints = Endpoints::default();
+        let mut windows = Vec::with_capacity(parts.len());
+        for (window, part) in parts {
+            endpoints.merge(part);
+            windows.push(window);
+        }
+        let order = merge(&windows);
+        if order.is_empty() {
+            return;
+        }
+        self.counts.windows += 1;
+        self.counts.rows += order.len() as u64;
+        let start = Timestamp::from_nanos(index * self.config.window.as_nanos());
+        let label = self.label_of(start);
+        let length = self.config.window;
+        self.closed.push_back(ClosedWindow { start, length, label, windows, endpoints, order });
+    }
+
+    /// The label in force for the longest part of a window; the later one where two are even.
+    fn label_of(&self, start: Timestamp) -> Option<Label> {
+        let end = start + self.config.window;
+        let before = self.marks.partition_point(|(time, _)| *time <= start);
+        let mut label = if before == 0 { self.config.label } else { Some(self.marks[before - 1].1) };
+        let (mut since, mut best) = (start, (Duration::ZERO, label));
+        for (time, next) in self.marks[before..].iter().take_while(|(time, _)| *time < end) {
+            if *time - since >= best.0 {
+                best = (*time - since, label);
+            }
+            (since, label) = (*time, Some(*next));
+        }
+        if end - since >= best.0 { label } else { best.1 }
+    }
+
+    /// Closes every window: no event will follow.
+    pub fn finish(&mut self) {
+        while let Some(oldest) = self.open.first().copied() {
+            self.close(oldest);
+        }
+    }
+
+    /// The next closed window, oldest first.
+    pub fn next_closed(&mut self) -> Option<ClosedWindow> {
+        self.closed.pop_front()
+    }
+
+    pub fn counts(&self) -> Counts {
+        let mut counts = self.counts;
+        for ShardCounts { counted, other_taps, late, reopened, flows, closed_early } in
+            self.shards.iter().map(|shard| shard.counts)
+        {
+            counts.counted += counted;
+            counts.other_taps += other_taps;
+            counts.late += late;
+            counts.reopened += reopened;
+            counts.flows += flows;
+            counts.closed_early += closed_early;
+        }
+        counts.counted -= counts.late;
+        counts
+    }
+}
+
+/// A row's place: its shard, and its record there.
+type RowPlace = (u8, u32);
+
+/// The order of the rows of all shards, each of which is in order.
+fn merge(windows: &[ShardWindow]) -> Vec<RowPlace> {
+    let mut order: Vec<RowPlace> = Vec::with_capacity(windows.iter().map(|window| window.flows.len()).sum());
+    for (shard, window) in (0u8..).zip(windows) {
+        order.extend((0u32..).zip(&window.flows).map(|(index, _)| (shard, index)));
+    }
+    // Runs that are in order are found and merged, which is what a stable sort does with them.
+    order.sort_by_cached_key(|(shard, index)| {
+        let record = &windows[usize::from(*shard)].flows[*index as usize];
+        record.key.sort_key(record.initiator.into())
+    });
+    order
+}
+
+/// A window that takes no more events, its rows in the order of their five-tuples.
+pub struct ClosedWindow {
+    start: Timestamp,
+    length: Duration,
+    label: Option<Label>,
+    windows: Vec<ShardWindow>,
+    endpoints: Endpoints,
+    order: Vec<RowPlace>,
+}
+
+impl ClosedWindow {
+    pub fn start(&self) -> Timestamp {
+        self.start
+    }
+
+    /// Number of rows; never 0.
+    #[expect(clippy::len_without_is_empty, reason = "a window without rows is never given out")]
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// A row, by its place in the order. Rows may be made by several threads at once.
+    ///
+    /// # Panics
+    /// Where there is no such row.
+    pub fn row(&self, place: usize) -> Row {
+        let (shard, index) = self.order[place];
+        let window = &self.windows[usize::from(shard)];
+        let record = &window.flows[index as usize];
+        let surroundings = Surroundings {
+            start: self.start,
+            length: self.length.as_nanos(),
+            samples: &window.samples,
+            endpoint: self.endpoints.get(&record.key.endpoint(1 - usize::from(record.initiator))),
+            label: self.label,
+        };
+        row(record, &surroundings, &mut String::new())
+    }
+
+    pub fn rows(&self) -> impl Iterator<Item = Row> + '_ {
+        (0..self.len()).map(|place| self.row(place))
+    }
+}

@@ -1,0 +1,522 @@
+//! A share of the flows, chosen by the hash of their keys: flow table, their records in the open windows, and
+//! what closing a window needs of them. Shards know nothing of each other.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+use event::Packet;
+use hashbrown::HashTable;
+
+use crate::endpoint::Endpoints;
+use crate::flow::{Flow, NO_SLOT};
+use crate::key::{EndpointKey, Key};
+use crate::latency::InFlight;
+use crate::samples::SampleStore;
+use crate::tcp::{Segment, Verdict};
+use crate::window::{FlowWindow, Place};
+
+/// How long an unanswered SYN counts as half open, in ns.
+const HALF_OPEN: i64 = 60_000_000_000;
+
+/// A packet on its way into a shard.
+#[derive(Clone, Copy, Debug)]
+pub struct Routed {
+    pub key: Key,
+    pub hash: u64,
+    /// The side of the key that sent it.
+    pub side: u8,
+}
+
+impl Routed {
+    pub fn new(packet: &Packet) -> Self {
+        let (key, side) = Key::new(&packet.five_tuple);
+        Self { key, hash: key.hash(), side: u8::from(side != 0) }
+    }
+
+    /// Bits of the hash that the table within the shard does not use first.
+    pub fn shard(&self, shards: usize) -> usize {
+        (self.hash >> 32) as usize & (shards - 1)
+    }
+}
+
+/// The records of one window.
+#[derive(Default)]
+pub struct ShardWindow {
+    pub index: i64,
+    pub flows: Vec<FlowWindow>,
+    pub samples: SampleStore,
+}
+
+/// A handshake that was under way across a window's end and is no more.
+struct HalfOpen {
+    endpoint: EndpointKey,
+    from: i64,
+    /// The last instant at which it counted.
+    to: i64,
+}
+
+/// What became of the packets, for the summary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardCounts {
+    pub counted: u64,
+    pub other_taps: u64,
+    /// Their window was closed: they count in no row.
+    pub late: u64,
+    /// Rows that repeat a window already written, because the clock stepped far back.
+    pub reopened: u64,
+    pub flows: u64,
+    pub closed_early: u64,
+}
+
+/// A share of the flows.
+pub struct Shard {
+    table: HashTable<u32>,
+    flows: Vec<Flow>,
+    free_flows: Vec<u32>,
+    /// Flows by the activity they had when last looked at; stale entries are put right when popped.
+    least_recent: BinaryHeap<Reverse<(u64, u32)>>,
+    in_flight: Vec<[InFlight; 2]>,
+    free_in_flight: Vec<u32>,
+    half_open: Vec<u32>,
+    half_open_past: Vec<HalfOpen>,
+    windows: VecDeque<ShardWindow>,
+    /// Windows before this one are closed and take nothing more.
+    closed: i64,
+    last_closed: Option<i64>,
+    /// Length of a window in ns.
+    length: i64,
+    max_flows: usize,
+    sequence: u64,
+    pub counts: ShardCounts,
+}
+
+impl Shard {
+    pub fn new(length: i64, max_flows: usize) -> Self {
+        Self {
+            table: HashTable::new(),
+            flows: Vec::new(),
+            free_flows: Vec::new(),
+            least_recent: BinaryHeap::new(),
+            in_flight: Vec::new(),
+            free_in_flight: Vec::new(),
+            half_open: Vec::new(),
+            half_open_past: Vec::new(),
+            windows: VecDeque::new(),
+            closed: i64::MIN,
+            last_closed: None,
+            length,
+            max_flows: max_flows.max(1),
+            sequence: 0,
+            counts: ShardCounts::default(),
+        }
+    }
+
+    /// Takes in a packet whose flow is in this shard.
+    pub fn packet(&mut self, packet: &Packet, routed: &Routed) {
+        let side = usize::from(routed.side);
+        self.sequence += 1;
+        let index = self.find_or_insert(packet, routed);
+        let flow = &mut self.flows[index as usize];
+        flow.touched = self.sequence;
+        if !flow.is_primary_tap(packet, side) {
+            self.counts.other_taps += 1;
+            return;
+        }
+        self.counts.counted += 1;
+        match packet.tcp {
+            Some(tcp) => {
+                let segment = Segment::new(packet.time.as_nanos(), &tcp, packet.payload_length);
+                self.segment(packet, index, side, &segment);
+            }
+            None => self.datagram(packet, index, side),
+        }
+    }
+
+    fn find_or_insert(&mut self, packet: &Packet, routed: &Routed) -> u32 {
+        let flows = &self.flows;
+        if let Some(found) = self.table.find(routed.hash, |index| flows[*index as usize].key == routed.key) {
+            return *found;
+        }
+        if self.table.len() >= self.max_flows {
+            self.close_least_recent();
+        }
+        let flow = Flow::new(routed.key, packet, routed.side.into());
+        let index = match self.free_flows.pop() {
+            Some(index) => {
+                let slot = &mut self.flows[index as usize];
+                let is_listed_half_open = slot.is_listed_half_open;
+                *slot = flow;
+                slot.is_listed_half_open = is_listed_half_open;
+                index
+            }
+            None => {
+                self.flows.push(flow);
+                u32::try_from(self.flows.len() - 1).expect("max_flows fits 32 bits")
+            }
+        };
+        let flows = &self.flows;
+        self.table.insert_unique(routed.hash, index, |index| flows[*index as usize].key.hash());
+        self.least_recent.push(Reverse((self.sequence, index)));
+        self.counts.flows += 1;
+        index
+    }
+
+    /// Closes the least recently active flow. Its rows stay; a later packet of it begins a new flow.
+    fn close_least_recent(&mut self) {
+        while let Some(Reverse((looked_at, index))) = self.least_recent.pop() {
+            let flow = &mut self.flows[index as usize];
+            if flow.touched > looked_at {
+                self.least_recent.push(Reverse((flow.touched, index)));
+                continue;
+            }
+            let last = flow.last;
+            for side in 0..2 {
+                self.end_zero_window(index, side, last);
+            }
+            self.end_half_open(index, last);
+            self.forget(index);
+            self.counts.closed_early += 1;
+            return;
+        }
+    }
+
+    fn forget(&mut self, index: u32) {
+        let (mut place, hash) = (self.flows[index as usize].place, self.flows[index as usize].key.hash());
+        while let Some(record) = self.record(place) {
+            record.flow = u32::MAX;
+            place = record.other;
+        }
+        self.release_in_flight(index);
+        if let Ok(entry) = self.table.find_entry(hash, |found| *found == index) {
+            entry.remove();
+        }
+        self.free_flows.push(index);
+    }
+
+    fn segment(&mut self, packet: &Packet, index: u32, side: usize, segment: &Segment) {
+        let flow = &mut self.flows[index as usize];
+        let outcome = flow.tcp.segment(side, segment);
+        if outcome.verdict.intersects(Verdict::PORTS_REUSED) {
+            for side in 0..2 {
+                self.end_zero_window(index, side, segment.time);
+            }
+            self.end_half_open(index, segment.time);
+            self.release_in_flight(index);
+            self.flows[index as usize].begin_again(segment.time);
+        }
+        let flow = &mut self.flows[index as usize];
+        flow.orient(segment, side);
+        let completion = flow.follow(segment, side);
+        let run = &mut flow.retransmission_run[side];
+        if outcome.verdict.intersects(Verdict::ANY_RETRANSMISSION) {
+            *run = run.saturating_add(packet.gso_segments.max(1).into());
+        } else if outcome.new_bytes > 0 {
+            *run = 0;
+        }
+        let run = *run;
+        let zero_since = flow.follow_window(segment, side, outcome.verdict);
+        self.follow_handshake(index, segment);
+        let place = self.count(packet, index, side);
+        if let Some(record) = self.record(place) {
+            record.count_segment(packet, segment.flags, outcome.verdict, run);
+            record.unique_bytes += u64::from(outcome.new_bytes);
+            if let Some(completion) = completion {
+                record.completion = completion;
+            }
+        }
+        if let Some(since) = zero_since {
+            self.spread_zero_window(index, since, segment.time);
+        }
+        self.time_segment(index, side, segment, outcome.verdict, place);
+    }
+
+    fn datagram(&mut self, packet: &Packet, index: u32, side: usize) {
+        let time = packet.time.as_nanos();
+        let flow = &mut self.flows[index as usize];
+        let direction = side ^ usize::from(flow.initiator);
+        flow.note_direction(direction);
+        let mut latency = None;
+        if direction == 0 {
+            if flow.request == 0 {
+                flow.request = time;
+            }
+        } else if flow.request != 0 {
+            latency = Some(u64::try_from(time - std::mem::take(&mut flow.request)).unwrap_or(0));
+        }
+        let place = self.count(packet, index, side);
+        if let Some((record, samples)) = self.record_and_samples(place) {
+            record.unique_bytes += u64::from(packet.payload_length);
+            if let Some(latency) = latency {
+                record.respond(samples, latency);
+            }
+        }
+    }
+
+    /// Counts the packet in its window; gives the flow's record there, or none where the window is closed.
+    fn count(&mut self, packet: &Packet, index: u32, side: usize) -> Place {
+        let time = packet.time.as_nanos();
+        let window = time.div_euclid(self.length);
+        let place = self.place_in(index, window);
+        let flow = &mut self.flows[index as usize];
+        // A clock that stepped back makes no gap; the flow's very first packet ends none.
+        let gap = flow.is_begun.then(|| u64::try_from(time - flow.last).unwrap_or(0));
+        (flow.last, flow.is_begun) = (time, true);
+        if place == Place::NONE {
+            self.counts.late += 1;
+            return place;
+        }
+        let (first, state) = (flow.first, flow.state());
+        let rtt = flow.tcp.initial_rtt().unwrap_or(0);
+        let direction = side ^ usize::from(flow.initiator);
+        if let Some(record) = self.record(place) {
+            record.first = first;
+            record.state = state;
+            record.initial_rtt = rtt;
+            record.count(packet, direction, gap);
+        }
+        place
+    }
+
+    /// The flow's record in a window, made where there is none yet.
+    fn place_in(&mut self, index: u32, window: i64) -> Place {
+        let flow = &self.flows[index as usize];
+        let initiator = flow.initiator;
+        let (mut later, mut place) = (Place::NONE, flow.place);
+        while place.window >= window
+            && let Some(record) = self.record(place)
+        {
+            if place.window == window && record.initiator == initiator {
+                return place;
+            }
+            (later, place) = (place, record.other);
+        }
+        if window < self.closed {
+            return Place::NONE;
+        }
+        self.counts.reopened += u64::from(self.last_closed.is_some_and(|closed| window <= closed));
+        let flow = &self.flows[index as usize];
+        let record = FlowWindow::new(flow.key, initiator.into(), index, flow.first, place);
+        let position = self.open(window);
+        let flows = &mut self.windows[position].flows;
+        flows.push(record);
+        let made = Place {
+            window,
+            index: u32::try_from(flows.len() - 1).expect("fewer than 2^32 rows in a window"),
+        };
+        match self.record(later) {
+            Some(record) => record.other = made,
+            None => self.flows[index as usize].place = made,
+        }
+        made
+    }
+
+    /// Position of an open window, opened where it was not.
+    fn open(&mut self, index: i64) -> usize {
+        let position = self.windows.partition_point(|window| window.index < index);
+        if self.windows.get(position).is_none_or(|window| window.index != index) {
+            self.windows.insert(position, ShardWindow { index, ..ShardWindow::default() });
+        }
+        position
+    }
+
+    fn window(&mut self, index: i64) -> Option<&mut ShardWindow> {
+        // Nearly every packet belongs to the newest window.
+        let newest = self.windows.back()?.index;
+        if newest == index {
+            return self.windows.back_mut();
+        }
+        let position = self.windows.binary_search_by_key(&index, |window| window.index).ok()?;
+        self.windows.get_mut(position)
+    }
+
+    fn record(&mut self, place: Place) -> Option<&mut FlowWindow> {
+        self.window(place.window)?.flows.get_mut(place.index as usize)
+    }
+
+    fn record_and_samples(&mut self, place: Place) -> Option<(&mut FlowWindow, &mut SampleStore)> {
+        let window = self.window(place.window)?;
+        Some((window.flows.get_mut(place.index as usize)?, &mut window.samples))
+    }
+
+    /// Times data against the ACK that covers it.
+    fn time_segment(&mut self, index: u32, side: usize, segment: &Segment, verdict: Verdict, place: Place) {
+        let flow = &mut self.flows[index as usize];
+        let is_repeat = Verdict(Verdict::ANY_RETRANSMISSION.0 | Verdict::OUT_OF_ORDER.0);
+        if segment.payload > 0 {
+            if flow.in_flight == NO_SLOT {
+                flow.in_flight = match self.free_in_flight.pop() {
+                    Some(slot) => slot,
+                    None => {
+                        self.in_flight.push(Default::default());
+                        u32::try_from(self.in_flight.len() - 1).expect("as many as flows at most")
+                    }
+                };
+            }
+            let in_flight = &mut self.in_flight[flow.in_flight as usize][side];
+            let end = segment.sequence.wrapping_add(segment.payload);
+            if verdict.intersects(is_repeat) {
+                in_flight.sent_again(segment.sequence, end);
+            } else if !verdict.intersects(Verdict(Verdict::KEEP_ALIVE.0 | Verdict::ZERO_WINDOW_PROBE.0)) {
+                in_flight.sent(segment.time, segment.sequence, end);
+            }
+        }
+        let flow = &self.flows[index as usize];
+        if flow.in_flight == NO_SLOT || !segment.flags.contains(event::TcpFlags::ACK) {
+            return;
+        }
+        let slot = flow.in_flight as usize;
+        let mut pair = self.in_flight[slot];
+        if let Some((record, samples)) = self.record_and_samples(place) {
+            pair[1 - side].acked(segment.time, segment.acknowledgement, |latency| {
+                record.respond(samples, latency);
+            });
+        } else {
+            pair[1 - side].acked(segment.time, segment.acknowledgement, |_| ());
+        }
+        self.in_flight[slot] = pair;
+        if pair.iter().all(InFlight::is_empty) {
+            self.release_in_flight(index);
+        }
+    }
+
+    fn release_in_flight(&mut self, index: u32) {
+        let slot = std::mem::replace(&mut self.flows[index as usize].in_flight, NO_SLOT);
+        if slot != NO_SLOT {
+            self.in_flight[slot as usize] = Default::default();
+            self.free_in_flight.push(slot);
+        }
+    }
+
+    fn end_zero_window(&mut self, index: u32, side: usize, time: i64) {
+        let since = std::mem::take(&mut self.flows[index as usize].zero_since[side]);
+        if since != 0 {
+            self.spread_zero_window(index, since, time);
+        }
+    }
+
+    /// Adds a zero-window period to the flow's records in the windows that it touches.
+    fn spread_zero_window(&mut self, index: u32, since: i64, until: i64) {
+        let (mut place, length) = (self.flows[index as usize].place, self.length);
+        while let Some(record) = self.record(place) {
+            record.zero_window += overlap(since, until, place.window, length);
+            place = record.other;
+        }
+    }
+
+    /// Begins, prolongs or ends the time in which the flow counts as half open.
+    fn follow_handshake(&mut self, index: u32, segment: &Segment) {
+        let flow = &mut self.flows[index as usize];
+        if !flow.is_half_open() {
+            if flow.half_open[0] != 0 {
+                self.end_half_open(index, segment.time);
+            }
+            return;
+        }
+        if !segment.is_syn() {
+            return;
+        }
+        let [from, last] = flow.half_open;
+        if from != 0 && segment.time - last > HALF_OPEN {
+            self.end_half_open(index, segment.time);
+        }
+        let flow = &mut self.flows[index as usize];
+        if flow.half_open[0] == 0 {
+            flow.half_open[0] = segment.time;
+        }
+        flow.half_open[1] = segment.time;
+        if !flow.is_listed_half_open {
+            flow.is_listed_half_open = true;
+            self.half_open.push(index);
+        }
+    }
+
+    /// Keeps the period for the window ends that lie in it.
+    fn end_half_open(&mut self, index: u32, time: i64) {
+        let flow = &mut self.flows[index as usize];
+        let [from, last] = std::mem::take(&mut flow.half_open);
+        let to = time.min(last + HALF_OPEN);
+        if from != 0 && from.div_euclid(self.length) != to.div_euclid(self.length) {
+            let endpoint = flow.key.endpoint(1 - usize::from(flow.initiator));
+            self.half_open_past.push(HalfOpen { endpoint, from, to });
+        }
+    }
+
+    /// Number of records in all open windows.
+    pub fn records(&self) -> usize {
+        self.windows.iter().map(|window| window.flows.len()).sum()
+    }
+
+    /// Takes a window out, its rows in order. `seen` is the latest time of any event: nothing is known of what
+    /// came after it. `take_no_more` refuses packets that would open the window again.
+    pub fn close(&mut self, index: i64, seen: i64, take_no_more: bool) -> (ShardWindow, Endpoints) {
+        if take_no_more {
+            self.closed = self.closed.max(index + 1);
+        }
+        self.last_closed = self.last_closed.max(Some(index));
+        let mut window = match self.windows.iter().position(|window| window.index == index) {
+            Some(position) => self.windows.remove(position).unwrap_or_default(),
+            None => ShardWindow { index, ..ShardWindow::default() },
+        };
+        let mut endpoints = Endpoints::default();
+        for record in &mut window.flows {
+            self.finish(record, index, seen);
+            add_to_endpoint(&mut endpoints, record);
+        }
+        self.count_half_open((index + 1) * self.length, &mut endpoints);
+        window.flows.sort_unstable_by_key(|record| record.key.sort_key(record.initiator.into()));
+        (window, endpoints)
+    }
+
+    /// A zero window that still lasts counts until the window's end.
+    fn finish(&self, record: &mut FlowWindow, index: i64, seen: i64) {
+        if let Some(flow) = self.flows.get(record.flow as usize) {
+            for since in flow.zero_since {
+                if since != 0 {
+                    record.zero_window += overlap(since, seen, index, self.length);
+                }
+            }
+        }
+    }
+
+    /// Adds the handshakes that are under way at `end`, and forgets those that can count no more.
+    fn count_half_open(&mut self, end: i64, endpoints: &mut Endpoints) {
+        self.half_open_past.retain(|past| {
+            if past.from < end && end <= past.to {
+                endpoints.entry(past.endpoint).half_open += 1;
+            }
+            past.to > end
+        });
+        let flows = &mut self.flows;
+        self.half_open.retain(|index| {
+            let flow = &mut flows[*index as usize];
+            let [from, last] = flow.half_open;
+            if from != 0 && from < end && end <= last + HALF_OPEN {
+                let endpoint = flow.key.endpoint(1 - usize::from(flow.initiator));
+                endpoints.entry(endpoint).half_open += 1;
+            }
+            // A flow listed by the one that had its place before it is listed no less.
+            flow.is_listed_half_open = from != 0 && end < last + HALF_OPEN;
+            if !flow.is_listed_half_open {
+                flow.half_open = [0; 2];
+            }
+            flow.is_listed_half_open
+        });
+    }
+}
+
+fn add_to_endpoint(endpoints: &mut Endpoints, record: &FlowWindow) {
+    let counts = &record.segments;
+    if counts.syn == 0 && counts.syn_ack == 0 && counts.rst == 0 {
+        return;
+    }
+    let endpoint = endpoints.entry(record.key.endpoint(1 - usize::from(record.initiator)));
+    endpoint.syn += u64::from(counts.syn);
+    endpoint.syn_ack += u64::from(counts.syn_ack);
+    endpoint.resets += u64::from(counts.rst > 0);
+}
+
+/// Nanoseconds of `[since, until)` that lie in a window.
+fn overlap(since: i64, until: i64, window: i64, length: i64) -> u64 {
+    let start = window * length;
+    u64::try_from(until.min(start + length) - since.max(start)).unwrap_or(0)
+}

@@ -1,0 +1,90 @@
+//! The command line of `replay`.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use event::{Duration, Label};
+
+/// Turn recordings and captures into features: one row per flow and window, as CSV on stdout
+///
+/// The same input gives the same bytes, for any number of threads. What was read, used and skipped, and why,
+/// is said on stderr.
+#[derive(Clone, Debug, Parser)]
+#[command(version, after_help = after_help())]
+pub struct Args {
+    /// Recordings, or pcap and pcapng files (plain, gzip or zstd); - is stdin
+    ///
+    /// Several inputs are merged by time. Default: the newest file in recordings/.
+    #[arg(value_name = "INPUT")]
+    pub inputs: Vec<PathBuf>,
+
+    /// Length of a window, in seconds; windows start at its multiples in Unix time
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse_seconds)]
+    pub window: Duration,
+
+    /// Label of the time that no mark in the recording covers: a number or a fault's name
+    ///
+    /// Overrides the label that the recording was made with. Without either the label's cell is empty.
+    #[arg(long, value_name = "LABEL")]
+    pub label: Option<Label>,
+
+    /// Which packet counts where one is inside another (GRE, VXLAN, Geneve, IP in IP)
+    #[arg(long, value_enum, default_value_t)]
+    pub tunnel: Tunnel,
+
+    /// Flows remembered at once; past it the least recently active one is closed early, and counted
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_flows: u32,
+
+    /// Threads to use; the rows do not depend on it [default: the cores there are]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+
+    #[command(flatten)]
+    pub log: cli::LogArgs,
+}
+
+/// Which packet counts where one is inside another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Tunnel {
+    /// The one inside: what the pods said to each other
+    #[default]
+    Inner,
+    /// The one outside: what the nodes said to each other
+    Outer,
+}
+
+impl From<Tunnel> for dissect::Tunnel {
+    fn from(tunnel: Tunnel) -> Self {
+        match tunnel {
+            Tunnel::Inner => Self::Inner,
+            Tunnel::Outer => Self::Outer,
+        }
+    }
+}
+
+fn after_help() -> String {
+    format!("{EXAMPLES}\n{}", cli::EXIT_CODES)
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  replay --window 5 > features.csv
+      rows of 5 seconds of the newest recording
+  replay trace.pcapng --window 1 --label packet-loss > features.csv
+      of a capture made elsewhere, labelled
+  tcpdump -w - -c 1000 | replay -
+      of a pipe
+";
+
+/// Longest window: a day.
+const MAX_WINDOW_S: f64 = 86_400.0;
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    if !(0.001..=MAX_WINDOW_S).contains(&seconds) {
+        return Err(format!("a window lasts from 0.001 to {MAX_WINDOW_S} seconds"));
+    }
+    #[allow(clippy::cast_possible_truncation, reason = "at most a day of nanoseconds")]
+    Ok(Duration::from_nanos((seconds * 1e9).round() as i64))
+}

@@ -1,0 +1,107 @@
+//! What `replay` reads: each input is told by its first bytes, and several are merged by time.
+
+mod capture;
+mod merge;
+
+use std::fs::File;
+use std::io::{self, Cursor, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use event::{Event, Packet};
+
+pub use merge::Merge;
+
+use crate::args::Args;
+use capture::CaptureInput;
+
+/// Packets read at a time from one input.
+pub const BATCH: usize = 8 * 1024;
+
+/// What comes next in an input.
+#[derive(Debug)]
+pub enum Item<'a> {
+    /// In the order of the input.
+    Packets(&'a [Packet]),
+    Event(Event),
+}
+
+/// What was read of one input and what became of it; a line of the summary.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    pub name: String,
+    /// What the counts below count.
+    pub read: u64,
+    pub used: u64,
+    pub skipped: Vec<(String, u64)>,
+    pub remarks: Vec<String>,
+    /// Where and why the input could not be read any further.
+    pub damage: Vec<String>,
+}
+
+/// One open input.
+pub enum Input {
+    Capture(CaptureInput),
+}
+
+impl Input {
+    /// Opens a file, or standard input by the name `-`.
+    pub fn open(path: &Path, args: &Args) -> Result<Self> {
+        let (name, mut source): (String, Box<dyn Read + Send>) = if path.as_os_str() == "-" {
+            ("standard input".to_owned(), Box::new(io::stdin()))
+        } else {
+            let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+            (path.display().to_string(), Box::new(file))
+        };
+        let start = read_start(&mut source).with_context(|| format!("cannot read {name}"))?;
+        let source = Box::new(Cursor::new(start).chain(source));
+        Ok(Self::Capture(CaptureInput::open(source, &name, args.tunnel.into())?))
+    }
+
+    /// The next packets or event; nothing at the end.
+    pub fn next(&mut self) -> Result<Option<Item<'_>>> {
+        match self {
+            Self::Capture(capture) => Ok(capture.next_packets().map(Item::Packets)),
+        }
+    }
+
+    pub fn report(&self) -> Report {
+        match self {
+            Self::Capture(capture) => capture.report(),
+        }
+    }
+}
+
+/// As many of the first bytes as tell the format.
+fn read_start(source: &mut dyn Read) -> io::Result<Vec<u8>> {
+    let mut start = Vec::with_capacity(8);
+    source.take(8).read_to_end(&mut start)?;
+    Ok(start)
+}
+
+/// Where recordings are kept unless something else is said.
+const RECORDINGS: &str = "recordings";
+
+/// The inputs that were named, or the newest recording.
+pub fn choose(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    if !named.is_empty() {
+        return Ok(named.to_vec());
+    }
+    let folder = std::fs::read_dir(RECORDINGS).with_context(|| {
+        format!("no INPUT was named and {RECORDINGS}/ cannot be read; name a recording or a capture")
+    })?;
+    let mut newest = None;
+    for entry in folder {
+        let entry = entry.with_context(|| format!("cannot read {RECORDINGS}/"))?;
+        let metadata = entry.metadata().with_context(|| format!("cannot read {}", entry.path().display()))?;
+        if metadata.is_file() {
+            let modified = metadata.modified().with_context(|| format!("cannot read {RECORDINGS}/"))?;
+            newest = newest.max(Some((modified, entry.path())));
+        }
+    }
+    let Some((_, path)) = newest else {
+        bail!("{RECORDINGS}/ is empty; make a recording with `capture record`, or name an INPUT");
+    };
+    tracing::info!("reading the newest recording, {}", path.display());
+    Ok(vec![path])
+}

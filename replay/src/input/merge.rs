@@ -1,0 +1,79 @@
+//! Several inputs as one, by time.
+
+use anyhow::Result;
+use event::{Event, Packet, Timestamp};
+
+use super::{BATCH, Input, Item, Report};
+
+/// An input and what was read of it ahead.
+struct Ahead {
+    input: Input,
+    packets: Vec<Packet>,
+    next: usize,
+    event: Option<Event>,
+    has_ended: bool,
+}
+
+impl Ahead {
+    fn fill(&mut self) -> Result<()> {
+        if self.has_ended || self.event.is_some() || self.next < self.packets.len() {
+            return Ok(());
+        }
+        self.packets.clear();
+        self.next = 0;
+        match self.input.next()? {
+            Some(Item::Packets(packets)) => self.packets.extend_from_slice(packets),
+            Some(Item::Event(event)) => self.event = Some(event),
+            None => self.has_ended = true,
+        }
+        Ok(())
+    }
+
+    fn time(&self) -> Option<Timestamp> {
+        match &self.event {
+            Some(event) => Some(event.time()),
+            None => self.packets.get(self.next).map(|packet| packet.time),
+        }
+    }
+}
+
+/// Inputs merged by time; each keeps its own order, and of equal times the first input's comes first.
+pub struct Merge {
+    inputs: Vec<Ahead>,
+    merged: Vec<Packet>,
+}
+
+impl Merge {
+    pub fn new(inputs: Vec<Input>) -> Self {
+        let ahead = |input| Ahead { input, packets: Vec::new(), next: 0, event: None, has_ended: false };
+        Self { inputs: inputs.into_iter().map(ahead).collect(), merged: Vec::new() }
+    }
+
+    /// The next packets or event; nothing at the end of all inputs.
+    pub fn next(&mut self) -> Result<Option<Item<'_>>> {
+        if self.inputs.len() == 1 {
+            return self.inputs[0].input.next();
+        }
+        self.merged.clear();
+        while self.merged.len() < BATCH {
+            for input in &mut self.inputs {
+                input.fill()?;
+            }
+            let timed = self.inputs.iter_mut().filter_map(|input| input.time().map(|time| (time, input)));
+            let Some((_, first)) = timed.min_by_key(|(time, _)| *time) else { break };
+            if first.event.is_some() {
+                if self.merged.is_empty() {
+                    return Ok(first.event.take().map(Item::Event));
+                }
+                break;
+            }
+            self.merged.push(first.packets[first.next]);
+            first.next += 1;
+        }
+        Ok((!self.merged.is_empty()).then_some(Item::Packets(&self.merged)))
+    }
+
+    pub fn reports(&self) -> Vec<Report> {
+        self.inputs.iter().map(|input| input.input.report()).collect()
+    }
+}

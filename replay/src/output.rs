@@ -1,0 +1,5 @@
+//! Where rows go.
+
+mod csv;
+
+pub use csv::Csv;

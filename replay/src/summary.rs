@@ -1,0 +1,60 @@
+//! The end of a run on stderr: what was read, used, and skipped for what reason.
+
+use cli::Exit;
+use features::Counts;
+
+use crate::input::Report;
+
+/// What a run did.
+pub struct Summary {
+    pub inputs: Vec<Report>,
+    pub engine: Counts,
+}
+
+impl Summary {
+    /// Says it, and gives the exit code's meaning.
+    pub fn tell(&self) -> Exit {
+        for input in &self.inputs {
+            tracing::info!("{}", input_line(input));
+            for damage in &input.damage {
+                tracing::warn!("damaged: {damage}");
+            }
+        }
+        tracing::info!("{}", engine_line(&self.engine));
+        if self.inputs.iter().any(|input| !input.damage.is_empty()) { Exit::Damaged } else { Exit::Done }
+    }
+}
+
+fn input_line(input: &Report) -> String {
+    let skipped: u64 = input.skipped.iter().map(|(_, count)| count).sum();
+    let mut line = format!("{}: {} read, {} used, {skipped} skipped", input.name, input.read, input.used);
+    let reasons: Vec<String> =
+        input.skipped.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+    if !reasons.is_empty() {
+        line += &format!(" ({})", reasons.join(", "));
+    }
+    for remark in &input.remarks {
+        line += "; ";
+        line += remark;
+    }
+    line
+}
+
+fn engine_line(counts: &Counts) -> String {
+    let mut line = format!(
+        "{} packets: {} counted in {} rows of {} flows in {} windows",
+        counts.packets, counts.counted, counts.rows, counts.flows, counts.windows
+    );
+    for (count, what) in [
+        (counts.other_taps, "seen before at another interface"),
+        (counts.late, "too late for their window"),
+        (counts.steps_back, "earlier than the one before"),
+        (counts.reopened, "rows of windows that were written before, since the clock stepped far back"),
+        (counts.closed_early, "flows closed early to stay within --max-flows"),
+    ] {
+        if count > 0 {
+            line += &format!("; {count} {what}");
+        }
+    }
+    line
+}
