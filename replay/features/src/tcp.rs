@@ -316,7 +316,7 @@ fn judge_sequence(
         && segment.time - reverse.last_acked < FAST_RETRANSMISSION
     {
         verdict.set(Verdict::FAST_RETRANSMISSION);
-    } else if segment.time - forward.advanced < out_of_order && end != forward.next_sequence {
+    } else if segment.time - forward.advanced < out_of_order && segment.end() != forward.next_sequence {
         verdict.set(Verdict::OUT_OF_ORDER);
     } else {
         verdict.set(Verdict::RETRANSMISSION);
@@ -359,7 +359,8 @@ fn account(forward: &mut Half, segment: &Segment, verdict: Verdict) -> u32 {
 fn advance(forward: &mut Half, segment: &Segment, verdict: Verdict) {
     let probe = verdict.intersects(Verdict::ZERO_WINDOW_PROBE);
     let end = segment.end();
-    if !probe && (!forward.knows(HAS_NEXT) || before(forward.next_sequence, end)) {
+    let rst = segment.flags.contains(TcpFlags::RST);
+    if !probe && !rst && (!forward.knows(HAS_NEXT) || before(forward.next_sequence, end)) {
         forward.next_sequence = end;
         forward.advanced = segment.time;
         forward.known |= HAS_NEXT;
