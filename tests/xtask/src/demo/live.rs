@@ -1,0 +1,63 @@
+//! The demo's live round: a real fault between network namespaces, seen and reported while it happens.
+
+use std::fs;
+use std::io::{self, Write as _};
+
+use anyhow::Context as _;
+use cli::Exit;
+
+use super::receiver::Receiver;
+use super::{Stage, indented, say, webhook};
+
+/// Where the receiver listens, on the loopback of the lab's server node.
+const ADDRESS: &str = "127.0.0.1:9000";
+/// The fault lasts this long; the run takes some seconds more for its warm-up.
+const SECONDS: &str = "15";
+
+/// Prints each body that is posted to ADDRESS as a line, until it is ended.
+#[derive(clap::Args)]
+pub struct Receive {
+    address: String,
+}
+
+/// What `lab run --with` starts on the server node beside `infer`.
+pub fn receive(args: &Receive) -> anyhow::Result<Exit> {
+    let receiver = Receiver::listen(&args.address)?;
+    for body in &receiver.bodies {
+        // One write a line: it may be ended between two.
+        io::stdout().write_all(format!("{}\n", body.replace('\n', " ")).as_bytes())?;
+        io::stdout().flush()?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Runs the round, or says in a line what keeps this machine from it.
+pub fn run(stage: &Stage) -> anyhow::Result<()> {
+    let doctor = stage.program("lab").arg("doctor").output().context("cannot start lab")?;
+    if !doctor.status.success() {
+        say("no live round here; `lab doctor` says why:")?;
+        return indented(&String::from_utf8_lossy(&doctor.stdout));
+    }
+    let bodies = stage.folder.join("webhooks.jsonl");
+    let receiver = std::env::current_exe().context("this program has no path")?;
+    let infer = "infer --model model.flm --iface eth0 --window 5";
+    let with = format!(
+        "'{}' receive {ADDRESS} > '{}' & '{}'/{infer} --webhook http://{ADDRESS}/ > verdicts.jsonl; kill $!",
+        receiver.display(),
+        bodies.display(),
+        stage.programs.display()
+    );
+    say(&format!(
+        "$ lab run --fault packet-loss --severity high --duration {SECONDS} --with \"{infer} ...\"   # live"
+    ))?;
+    let mut lab = stage.program("lab");
+    lab.args(["run", "--fault", "packet-loss", "--severity", "high", "--seed", "7"]);
+    lab.args(["--duration", SECONDS, "--with", &with]);
+    let output = lab.output().context("cannot start lab")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "lab run ended with {}: {said}", output.status);
+    let arrived = fs::read_to_string(&bodies).with_context(|| format!("cannot read {}", bodies.display()))?;
+    let first = arrived.lines().next().context("the live round brought no webhook")?;
+    say(&format!("  {} webhooks arrived while the fault lasted; the first:", arrived.lines().count()))?;
+    webhook(first)
+}

@@ -1,0 +1,208 @@
+//! `cargo xtask demo`: the whole way from recording to webhook, by the real programs, in a screen and a half.
+
+mod live;
+mod receiver;
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use cli::Exit;
+
+use crate::workspace::{cargo, root};
+pub use live::{Receive, receive};
+use receiver::Receiver;
+
+/// Builds the programs, replays the recordings that come with the project, trains a model, lets it judge a
+/// recording that it has not seen, and shows the webhook that arrived. As root, and where the kernel has eBPF,
+/// a live round between network namespaces follows.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Leave out the live round
+    #[arg(long)]
+    no_live: bool,
+}
+
+/// The programs of the demo, and their packages.
+const PROGRAMS: [&str; 5] = ["capture", "replay", "train", "infer", "lab"];
+
+/// A webhook comes after the first windows of the recording were judged; a busy machine takes longer.
+const WEBHOOK_LIMIT: Duration = Duration::from_secs(60);
+
+/// The columns that the demo shows of the rows.
+const SHOWN: [&str; 9] = [
+    "timestamp",
+    "flow_id",
+    "dst_ip",
+    "dst_port",
+    "protocol",
+    "packet_count",
+    "retransmission_rate",
+    "syn_to_synack_ratio",
+    "anomaly_label",
+];
+
+/// Where the demo works, and the programs it calls.
+struct Stage {
+    folder: PathBuf,
+    programs: PathBuf,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<Exit> {
+    let stage = Stage::set()?;
+    let recordings = recordings()?;
+    let unseen = recordings
+        .iter()
+        .rfind(|path| path.file_stem().is_some_and(|name| name.to_string_lossy().contains("packet-loss")))
+        .context("datasets/ holds no recording of packet loss")?;
+    let learned: Vec<&PathBuf> = recordings.iter().filter(|path| *path != unseen).collect();
+    let rows = stage.replay(&learned)?;
+    stage.train(&rows)?;
+    stage.infer(unseen)?;
+    if !args.no_live {
+        live::run(&stage)?;
+    }
+    Ok(Exit::Done)
+}
+
+impl Stage {
+    /// Builds the programs and empties the demo's folder.
+    fn set() -> anyhow::Result<Self> {
+        say("building the programs (the first time takes some minutes)")?;
+        let mut command = cargo();
+        command.args(["build", "--release", "--locked", "--quiet"]);
+        for program in PROGRAMS {
+            command.args(["--package", program]);
+        }
+        let status = command.status().context("cannot start cargo build")?;
+        ensure!(status.success(), "cargo build ended with {status}");
+        let folder = root().join("target/demo");
+        if folder.exists() {
+            fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
+        }
+        fs::create_dir_all(folder.join("rows"))
+            .with_context(|| format!("cannot create {}", folder.display()))?;
+        Ok(Self { folder, programs: root().join("target/release") })
+    }
+
+    fn program(&self, name: &str) -> Command {
+        let mut command = Command::new(self.programs.join(name));
+        command.current_dir(&self.folder).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// One file of rows for each recording, because a model is judged by recordings.
+    fn replay(&self, recordings: &[&PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+        say("$ for r in datasets/*/*.mcap; do replay $r --window 5 > rows/$(basename $r .mcap).csv; done")?;
+        let mut files = Vec::new();
+        let mut samples = Vec::new();
+        let mut total = 0;
+        for recording in recordings {
+            let name = recording.file_stem().context("a recording has a name")?;
+            let rows = self.folder.join("rows").join(name).with_extension("csv");
+            let csv = finish(self.program("replay").arg(recording).args(["--window", "5"]))?;
+            fs::write(&rows, &csv).with_context(|| format!("cannot write {}", rows.display()))?;
+            let mut reader = csv::Reader::from_reader(csv.as_slice());
+            let header = reader.headers()?.clone();
+            let records: Vec<csv::StringRecord> = reader.records().collect::<Result<_, _>>()?;
+            total += records.len();
+            // A row of each kind, from the middle of its recording.
+            let label = header.iter().position(|name| name == "anomaly_label");
+            let faulty = records.iter().rfind(|record| label.and_then(|l| record.get(l)) != Some("0"));
+            if let Some(record) = faulty.or(records.get(records.len() / 2))
+                && samples.len() < 4
+            {
+                samples.push(shown(&header, record));
+            }
+            files.push(rows);
+        }
+        say(&format!("  {} recordings, {total} rows of 103 columns, some of them:", recordings.len()))?;
+        table(&SHOWN.map(str::to_owned), &samples)?;
+        Ok(files)
+    }
+
+    fn train(&self, rows: &[PathBuf]) -> anyhow::Result<()> {
+        say("$ train rows/*.csv --model rf -o model.flm")?;
+        let mut command = self.program("train");
+        command.args(rows).args(["--model", "rf", "-o", "model.flm"]);
+        let output = command.output().context("cannot start train")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "train ended with {}: {said}", output.status);
+        indented(&said)
+    }
+
+    fn infer(&self, recording: &Path) -> anyhow::Result<()> {
+        let receiver = Receiver::listen("127.0.0.1:0")?;
+        let url = format!("http://{}/", receiver.address);
+        let name = recording.strip_prefix(root()).unwrap_or(recording);
+        say(&format!("$ infer --model model.flm --from {} --webhook {url}", name.display()))?;
+        let mut command = self.program("infer");
+        command.args(["--model", "model.flm", "--webhook", &url, "--from"]).arg(recording);
+        let verdicts = finish(&mut command)?;
+        let lines = verdicts.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        say(&format!("  {} verdicts; the first webhook that arrived:", lines.count()))?;
+        let body = receiver.bodies.recv_timeout(WEBHOOK_LIMIT).context("no webhook arrived")?;
+        webhook(&body)
+    }
+}
+
+/// The recordings that come with the project, by path.
+fn recordings() -> anyhow::Result<Vec<PathBuf>> {
+    let sets = root().join("datasets");
+    let mut found = Vec::new();
+    for set in fs::read_dir(&sets).with_context(|| format!("cannot list {}", sets.display()))? {
+        let set = set?.path();
+        if set.is_dir() {
+            for file in fs::read_dir(&set).with_context(|| format!("cannot list {}", set.display()))? {
+                found.push(file?.path());
+            }
+        }
+    }
+    found.retain(|path| path.extension().is_some_and(|extension| extension == "mcap"));
+    found.sort();
+    ensure!(!found.is_empty(), "no recordings below {}", sets.display());
+    Ok(found)
+}
+
+/// Runs a program to its end and returns what it printed; what it logged is told only where it failed.
+fn finish(command: &mut Command) -> anyhow::Result<Vec<u8>> {
+    let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
+    if !output.status.success() {
+        bail!("{command:?} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(output.stdout)
+}
+
+fn shown(header: &csv::StringRecord, record: &csv::StringRecord) -> Vec<String> {
+    let cell = |name: &str| header.iter().position(|column| column == name).and_then(|at| record.get(at));
+    SHOWN.iter().map(|name| cell(name).unwrap_or("").chars().take(12).collect()).collect()
+}
+
+/// Prints aligned columns.
+fn table(header: &[String], rows: &[Vec<String>]) -> anyhow::Result<()> {
+    let width = |at: usize| rows.iter().map(|row| row[at].len()).chain([header[at].len()]).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..header.len()).map(width).collect();
+    for row in std::iter::once(header).chain(rows.iter().map(Vec::as_slice)) {
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:>width$}")).collect();
+        say(&format!("  {}", cells.join(" ")))?;
+    }
+    Ok(())
+}
+
+/// Prints a webhook's body, pretty where it is JSON.
+fn webhook(body: &str) -> anyhow::Result<()> {
+    let value: serde_json::Value = serde_json::from_str(body).context("the webhook's body is no JSON")?;
+    indented(&serde_json::to_string_pretty(&value)?)
+}
+
+fn indented(text: &str) -> anyhow::Result<()> {
+    text.trim_end().lines().try_for_each(|line| say(&format!("  {line}")))
+}
+
+fn say(line: &str) -> anyhow::Result<()> {
+    writeln!(io::stdout(), "{line}").context("cannot write to stdout")
+}
