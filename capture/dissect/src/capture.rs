@@ -1,5 +1,6 @@
 //! A capture file as packets: reader and dissector together, with everything counted.
 
+use std::fmt;
 use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
@@ -25,6 +26,32 @@ pub struct Counts {
     pub untimed: u64,
     /// Used, but not read in full.
     pub imperfect: Imperfect,
+}
+
+impl fmt::Display for Counts {
+    /// One line: what was read and used, then only what did occur.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} packets read, {} used, {} skipped", self.read, self.used, self.skipped.total())?;
+        let mut separator = " (";
+        for (reason, count) in self.skipped.iter() {
+            write!(f, "{separator}{count} {reason}")?;
+            separator = ", ";
+        }
+        f.write_str(if separator == ", " { ")" } else { "" })?;
+        let imperfect = [
+            (self.clock_steps_back, "clock steps back"),
+            (self.untimed, "without a time"),
+            (self.imperfect.transport_cut, "with a cut transport header"),
+            (self.imperfect.transport_malformed, "with a malformed TCP header"),
+            (self.imperfect.tunnels_unread, "tunnels without readable IP"),
+            (self.imperfect.fragments_unmatched, "fragments without their first"),
+            (self.imperfect.lengths_clamped, "longer than 4 GiB"),
+        ];
+        for (count, what) in imperfect.iter().filter(|(count, _)| *count > 0) {
+            write!(f, "; {count} {what}")?;
+        }
+        Ok(())
+    }
 }
 
 /// One packet of a capture.
