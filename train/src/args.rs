@@ -21,7 +21,11 @@ different recordings. Scores come from recordings that the judged model has not 
 pub enum ModelKind {
     /// Random forest
     Rf,
-    /// A single decision tree, which a person can read: the baseline of the forest
+    /// Isolation forest: fitted on normal rows alone, tells normal from unusual
+    Iforest,
+    /// The threshold rules that operators use: nothing is fitted, but judged all the same
+    Rules,
+    /// A single decision tree of eight levels, which a person can read
     Tree,
 }
 
@@ -78,9 +82,19 @@ pub struct Args {
     #[arg(long, value_enum, default_value = "balanced-subsample", help_heading = "Forest")]
     pub class_weight: ClassWeight,
 
+    /// Share of normal rows that an isolation forest may call unusual
+    #[arg(long, value_name = "SHARE", default_value_t = 0.01, help_heading = "Isolation forest",
+          value_parser = share)]
+    pub false_alarms: f64,
+
     /// Share of every class's recordings that is held out to judge on
     #[arg(long, value_name = "SHARE", default_value_t = 0.25, help_heading = "Evaluation", value_parser = share)]
     pub hold_out: f64,
+
+    /// Parts that the other recordings are dealt into, to know the spread of the scores and to calibrate the
+    /// probabilities; below 2 for neither
+    #[arg(long, value_name = "N", default_value_t = 5, help_heading = "Evaluation")]
+    pub folds: u8,
 
     /// Save the model that was judged, fitted without the held-out recordings, instead of one fitted on all
     #[arg(long, help_heading = "Evaluation")]

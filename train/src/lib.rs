@@ -2,10 +2,13 @@
 
 mod args;
 pub mod data;
+pub mod evaluate;
 pub mod forest;
+pub mod isolation;
+mod plan;
+pub mod rules;
 mod run;
-pub mod score;
-pub mod split;
+mod set;
 
 pub use args::Args;
 pub use run::run;

@@ -1,24 +1,26 @@
 //! The way from files of rows to a model file and its scores.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use cli::Exit;
+use event::Fault;
 use features::schema::{self, Input as Encoding};
-use model::{ClassInfo, Evaluation, Forest, Input, InputKind, Kind, Meta, Model, Profile, Training};
+use model::{Calibration, Evaluation, Forest, Input, InputKind, Meta, Model, Profile, Training};
 use rayon::prelude::*;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::args::{Args, ModelKind};
 use crate::data::{self, Table, csv};
-use crate::forest::{self, ClassWeight, FeaturesPerNode, Rows, Settings};
-use crate::score;
-use crate::split::{Split, Unjudged, hold_out};
+use crate::evaluate::{self, Procedure};
+use crate::forest::{self, FeaturesPerNode, Settings};
+use crate::isolation::{self, ANOMALY};
+use crate::plan::Plan;
+use crate::set::{LabelledSet, NORMAL};
 
 const NANOSECONDS: f64 = 1e9;
-/// The label of rows without a fault.
-const NORMAL: u16 = 0;
 
 /// Trains as the command line says.
 ///
@@ -34,36 +36,31 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
 
 fn train(args: &Args) -> anyhow::Result<Exit> {
     let (table, window) = read(args)?;
-    let set = LabelledSet::new(table)?;
-    let settings = settings(args);
-    let (split, unjudged) = hold_out(&set.of_row, &set.table.groups, args.hold_out, args.seed);
-    unjudged.iter().for_each(|class| warn_unjudged(&set, *class));
-
-    let mut judged = None;
-    let mut evaluation = None;
-    if split.held_out.is_empty() {
-        warn!(
-            "no recording can be held out, so this model is not judged: its quality is unknown; record every \
-             class at least twice"
-        );
-    } else {
-        let forest = set.fit(&split.fit, &settings, "judging")?;
-        let scores = set.judge(&forest, &split, args);
-        info!("on recordings that the model has not seen ({}):\n{}", scores.split, score::table(&scores));
-        evaluation = Some(scores);
-        judged = Some(forest);
+    let set = labelled(table, window, args.model)?;
+    let plan = plan(args);
+    let procedure = Procedure { hold_out: args.hold_out, folds: usize::from(args.folds), seed: args.seed };
+    let judged = evaluate::judge(&set, &plan, procedure)?;
+    if let Some(judged) = &judged {
+        evaluate::tell(&judged.evaluation);
     }
-    let all: Vec<u32> = (0..u32::try_from(set.table.len())?).collect();
-    let (forest, rows) = match judged {
-        Some(forest) if args.keep_held_out => (forest, split.fit),
-        _ => (set.fit(&all, &settings, "fitting")?, all),
+    let fitted = match judged {
+        Some(judged) if args.keep_held_out => Fitted {
+            forest: judged.forest,
+            calibration: judged.calibration,
+            rows: judged.fitted,
+            evaluation: Some(judged.evaluation),
+        },
+        judged => {
+            let rows = set.all();
+            let (forest, own) = plan.fit(&set, &rows, "fitting")?;
+            let calibration = own.or(judged.as_ref().and_then(|judged| judged.calibration));
+            Fitted { forest, calibration, rows, evaluation: judged.map(|judged| judged.evaluation) }
+        }
     };
-    let model = set.model(forest, &rows, args, &settings, window, evaluation)?;
+    let model = assemble(&set, &plan, fitted, args)?;
     write_metrics(args, &model)?;
-    save(&model, &args.output)?;
+    replace(&args.output, &model.to_bytes())?;
     info!(
-        rows = rows.len(),
-        recordings = set.table.group_names.len(),
         trees = model.forest().trees(),
         depth = model.forest().depth(),
         bytes = model.to_bytes().len(),
@@ -73,6 +70,35 @@ fn train(args: &Args) -> anyhow::Result<Exit> {
         model.hash()
     );
     Ok(Exit::Done)
+}
+
+/// A model's numbers, and what is known of them.
+struct Fitted {
+    forest: Forest,
+    calibration: Option<Calibration>,
+    rows: Vec<u32>,
+    evaluation: Option<Evaluation>,
+}
+
+/// The classes that a kind of model tells apart.
+fn labelled(mut table: Table, window: i64, kind: ModelKind) -> anyhow::Result<LabelledSet> {
+    match kind {
+        ModelKind::Rf | ModelKind::Tree => LabelledSet::new(table, window, &[]),
+        ModelKind::Iforest => {
+            table.labels.iter_mut().filter(|label| **label != NORMAL).for_each(|label| *label = ANOMALY);
+            LabelledSet::new(table, window, &[NORMAL, ANOMALY])
+        }
+        ModelKind::Rules => {
+            let known = Fault::ALL.map(|fault| event::Label::from(fault).0);
+            if let Some(label) = table.labels.iter().find(|label| !known.contains(label)) {
+                bail!(
+                    "the rules tell faults 0 to {} apart, and some rows have label {label}",
+                    known.len() - 1
+                );
+            }
+            LabelledSet::new(table, window, &known)
+        }
+    }
 }
 
 /// All rows with their groups, and the windows' length in nanoseconds.
@@ -97,164 +123,54 @@ fn read(args: &Args) -> anyhow::Result<(Table, i64)> {
     Ok((table, window))
 }
 
-fn settings(args: &Args) -> Settings {
-    let forest = Settings {
-        trees: usize::from(args.trees),
-        max_depth: usize::from(args.max_depth),
-        min_leaf: args.min_leaf as usize,
-        features: FeaturesPerNode::Sqrt,
-        bootstrap: true,
-        class_weight: args.class_weight,
-        seed: args.seed,
-    };
+fn plan(args: &Args) -> Plan {
+    let trees = usize::from(args.trees);
     match args.model {
-        ModelKind::Rf => forest,
-        ModelKind::Tree => Settings { trees: 1, features: FeaturesPerNode::All, bootstrap: false, ..forest },
-    }
-}
-
-fn warn_unjudged(set: &LabelledSet, class: Unjudged) {
-    let name = &set.classes[class.class].name;
-    warn!(
-        "class {name} is not judged: {} recording{} hold{} it, and none can be held out without leaving another \
-         class nothing to learn from; record it again",
-        class.groups,
-        if class.groups == 1 { "" } else { "s" },
-        if class.groups == 1 { "s" } else { "" },
-    );
-}
-
-/// Rows whose labels have become classes.
-struct LabelledSet {
-    table: Table,
-    classes: Vec<ClassInfo>,
-    /// Class index of every row.
-    of_row: Vec<u8>,
-}
-
-impl LabelledSet {
-    fn new(table: Table) -> anyhow::Result<Self> {
-        let mut labels = table.labels.clone();
-        labels.sort_unstable();
-        labels.dedup();
-        if let [only] = labels[..] {
-            bail!(
-                "all {} rows have label {only} ({}): a model needs at least two classes; add recordings with \
-                 another label",
-                table.len(),
-                event::Label(only)
-            );
+        ModelKind::Rf => Plan::Forest(Settings {
+            trees,
+            max_depth: usize::from(args.max_depth),
+            min_leaf: args.min_leaf as usize,
+            features: FeaturesPerNode::Sqrt,
+            bootstrap: true,
+            class_weight: args.class_weight,
+            seed: args.seed,
+        }),
+        ModelKind::Tree => Plan::Tree(evaluate::single_tree(args.seed)),
+        ModelKind::Rules => Plan::Rules,
+        ModelKind::Iforest => {
+            let false_alarms = args.false_alarms;
+            Plan::Isolation(isolation::Settings { trees, sample: 256, false_alarms, seed: args.seed })
         }
-        if labels.len() > model::MAX_CLASSES {
-            bail!("{} labels, and at most {} classes are fitted", labels.len(), model::MAX_CLASSES);
-        }
-        #[allow(clippy::cast_possible_truncation)] // at most 256 classes
-        let index = |label: &u16| labels.partition_point(|known| known < label) as u8;
-        let of_row: Vec<u8> = table.labels.iter().map(index).collect();
-        let groups = groups_per_class(&of_row, &table.groups, 0..table.len(), labels.len());
-        let class = |(k, label): (usize, &u16)| ClassInfo {
-            label: *label,
-            name: event::Label(*label).to_string(),
-            rows: of_row.iter().filter(|class| usize::from(**class) == k).count() as u64,
-            groups: groups[k],
-        };
-        let classes = labels.iter().enumerate().map(class).collect();
-        Ok(Self { table, classes, of_row })
-    }
-
-    fn fit(&self, chosen: &[u32], settings: &Settings, what: &str) -> anyhow::Result<Forest> {
-        let progress = cli::counter(settings.trees as u64, what);
-        let (columns, classes) = (&self.table.columns, &self.of_row);
-        let rows = Rows { columns, classes, number_of_classes: self.classes.len(), chosen };
-        let forest = forest::fit(rows, settings, || progress.inc(1))?;
-        progress.finish_and_clear();
-        Ok(forest)
-    }
-
-    fn judge(&self, forest: &Forest, split: &Split, args: &Args) -> Evaluation {
-        let predicted: Vec<u8> =
-            split.held_out.par_chunks(4096).flat_map_iter(|rows| self.predict(forest, rows)).collect();
-        let actual: Vec<u8> = split.held_out.iter().map(|row| self.of_row[*row as usize]).collect();
-        let rows = split.held_out.iter().map(|row| *row as usize);
-        let groups = groups_per_class(&self.of_row, &self.table.groups, rows, self.classes.len());
-        let rule = format!(
-            "{} of {} recordings held out, {} of every class, seed {}",
-            split.groups,
-            self.table.group_names.len(),
-            args.hold_out,
-            args.seed
-        );
-        score::score(&self.classes, &actual, &predicted, &groups, split.groups, rule)
-    }
-
-    /// The likeliest class of every row; the first of equals.
-    fn predict(&self, forest: &Forest, rows: &[u32]) -> Vec<u8> {
-        let inputs = self.table.columns.len();
-        let values: Vec<f32> = rows.iter().flat_map(|row| self.table.row(*row as usize)).collect();
-        let mut probabilities = vec![0.0; rows.len() * self.classes.len()];
-        forest.predict_batch(&values, inputs, &mut probabilities);
-        probabilities.chunks_exact(self.classes.len()).map(likeliest).collect()
-    }
-
-    fn model(
-        &self,
-        forest: Forest,
-        rows: &[u32],
-        args: &Args,
-        settings: &Settings,
-        window: i64,
-        evaluation: Option<Evaluation>,
-    ) -> anyhow::Result<Model> {
-        let profile: Vec<Profile> = self
-            .table
-            .columns
-            .par_iter()
-            .map(|column| {
-                let column: Vec<f32> = rows.iter().map(|row| column[*row as usize]).collect();
-                Profile::of(&column, |row| self.table.labels[rows[row] as usize] == NORMAL)
-            })
-            .collect();
-        let meta = Meta {
-            kind: match args.model {
-                ModelKind::Rf => Kind::RandomForest,
-                ModelKind::Tree => Kind::DecisionTree,
-            },
-            schema: schema::fingerprint().to_owned(),
-            window_ns: u64::try_from(window)?,
-            inputs: inputs(),
-            classes: self.classes.clone(),
-            training: Training {
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                seed: args.seed,
-                rng: forest::random::NAME.to_owned(),
-                settings: described(settings, args),
-                data: self.table.files.clone(),
-            },
-            evaluation,
-        };
-        Ok(Model::new(&meta, &forest, &profile)?)
     }
 }
 
-#[allow(clippy::cast_possible_truncation)] // at most 256 classes
-fn likeliest(probabilities: &[f32]) -> u8 {
-    let best = (0..probabilities.len()).rev().max_by(|a, b| probabilities[*a].total_cmp(&probabilities[*b]));
-    best.unwrap_or(0) as u8
-}
-
-/// How many groups hold each class.
-fn groups_per_class(
-    classes: &[u8],
-    groups: &[u32],
-    rows: impl Iterator<Item = usize>,
-    number: usize,
-) -> Vec<u64> {
-    let mut seen: Vec<(u8, u32)> = rows.map(|row| (classes[row], groups[row])).collect();
-    seen.sort_unstable();
-    seen.dedup();
-    let mut counts = vec![0; number];
-    seen.iter().for_each(|(class, _)| counts[usize::from(*class)] += 1);
-    counts
+fn assemble(set: &LabelledSet, plan: &Plan, fitted: Fitted, args: &Args) -> anyhow::Result<Model> {
+    let profile: Vec<Profile> = set
+        .table
+        .columns
+        .par_iter()
+        .map(|column| {
+            let column: Vec<f32> = fitted.rows.iter().map(|row| column[*row as usize]).collect();
+            Profile::of(&column, |row| set.table.labels[fitted.rows[row] as usize] == NORMAL)
+        })
+        .collect();
+    let meta = Meta {
+        kind: plan.kind(),
+        schema: schema::fingerprint().to_owned(),
+        window_ns: u64::try_from(set.window)?,
+        inputs: inputs(),
+        classes: set.classes.clone(),
+        training: Training {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            seed: args.seed,
+            rng: forest::random::NAME.to_owned(),
+            settings: described(plan, args),
+            data: set.table.files.clone(),
+        },
+        calibration: fitted.calibration,
+        evaluation: fitted.evaluation,
+    };
+    Ok(Model::new(&meta, &fitted.forest, &profile)?)
 }
 
 /// The schema's inputs as the model file tells them.
@@ -269,26 +185,30 @@ fn inputs() -> Vec<Input> {
     schema::inputs().map(|column| Input { name: column.name.to_owned(), kind: kind(column) }).collect()
 }
 
-fn described(settings: &Settings, args: &Args) -> std::collections::BTreeMap<String, String> {
-    let weight = match settings.class_weight {
-        ClassWeight::None => "none",
-        ClassWeight::Balanced => "balanced",
-        ClassWeight::BalancedSubsample => "balanced-subsample",
-    };
-    let features = match settings.features {
-        FeaturesPerNode::Sqrt => "sqrt",
-        FeaturesPerNode::All => "all",
-    };
-    let entries = [
-        ("trees", settings.trees.to_string()),
-        ("max-depth", settings.max_depth.to_string()),
-        ("min-leaf", settings.min_leaf.to_string()),
-        ("features-per-node", features.to_owned()),
-        ("bootstrap", settings.bootstrap.to_string()),
-        ("class-weight", weight.to_owned()),
+/// The settings that a model came from, as the model file tells them.
+fn described(plan: &Plan, args: &Args) -> BTreeMap<String, String> {
+    let fitted_on = if args.keep_held_out { "the recordings not held out" } else { "all recordings" };
+    let mut entries = vec![
         ("hold-out", args.hold_out.to_string()),
-        ("fitted-on", if args.keep_held_out { "the rows not held out" } else { "all rows" }.to_owned()),
+        ("folds", args.folds.to_string()),
+        ("fitted-on", fitted_on.to_owned()),
     ];
+    match plan {
+        Plan::Forest(settings) | Plan::Tree(settings) => entries.extend([
+            ("trees", settings.trees.to_string()),
+            ("max-depth", settings.max_depth.to_string()),
+            ("min-leaf", settings.min_leaf.to_string()),
+            ("features-per-node", settings.features.name().to_owned()),
+            ("bootstrap", settings.bootstrap.to_string()),
+            ("class-weight", settings.class_weight.name().to_owned()),
+        ]),
+        Plan::Isolation(settings) => entries.extend([
+            ("trees", settings.trees.to_string()),
+            ("sample", settings.sample.to_string()),
+            ("false-alarms", settings.false_alarms.to_string()),
+        ]),
+        Plan::Rules => {}
+    }
     entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
@@ -308,10 +228,6 @@ fn write_metrics(args: &Args, model: &Model) -> anyhow::Result<()> {
         return std::io::stdout().write_all(&text).context("cannot write the scores to standard output");
     }
     replace(path, &text)
-}
-
-fn save(model: &Model, path: &Path) -> anyhow::Result<()> {
-    replace(path, &model.to_bytes())
 }
 
 /// Writes a file beside its place and moves it there when it is complete.

@@ -8,7 +8,7 @@ mod rows;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use model::Model;
+use model::{Kind, Model};
 use noise::Noise;
 use rows::recording;
 use tempfile::TempDir;
@@ -59,7 +59,20 @@ fn a_model_is_written_and_judged() {
     assert_eq!(scores["sha256"], model.hash().to_string());
     let f1 = scores["evaluation"]["macro_f1"].as_f64().unwrap();
     assert!(f1 > 0.9, "the classes are easily told apart, and macro F1 is {f1}");
-    assert_eq!(scores["evaluation"]["groups"], 3);
+    let evaluation = &scores["evaluation"];
+    assert_eq!(evaluation["groups"], 3);
+    assert_eq!(evaluation["folds"].as_array().unwrap().len(), 5);
+    // The two inputs that carry the labels, and no others, decide.
+    let first: Vec<&str> = evaluation["importance"].as_array().unwrap()[..2]
+        .iter()
+        .map(|importance| importance["input"].as_str().unwrap())
+        .collect();
+    assert!(first.contains(&"retransmission_rate"), "{first:?}");
+    let baselines = evaluation["baselines"].as_array().unwrap();
+    let names: Vec<&str> = baselines.iter().map(|baseline| baseline["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["commonest class", "rules", "single tree"]);
+    assert!(f1 > baselines[0]["macro_f1"].as_f64().unwrap() + 0.2);
+    assert!(meta.calibration.is_some());
 }
 
 #[test]
@@ -77,6 +90,39 @@ fn the_number_of_threads_changes_no_byte() {
         train(folder.path(), &arguments(&names, &["--trees", "30", "--seed", "2", "-o", "seed.flm"]));
     assert!(output.status.success());
     assert_ne!(read("one.flm"), read("seed.flm"));
+}
+
+#[test]
+fn every_kind_of_model_is_written_judged_and_the_same_twice() {
+    let (folder, names) = folder();
+    let kinds = [("tree", Kind::DecisionTree), ("rules", Kind::Rules), ("iforest", Kind::IsolationForest)];
+    for (name, kind) in kinds {
+        for (threads, output) in [("1", "a.flm"), ("3", "b.flm")] {
+            let more = ["--model", name, "--trees", "50", "--threads", threads, "-o", output];
+            let output = train(folder.path(), &arguments(&names, &more));
+            assert!(output.status.success(), "{name}: {}", stderr(&output));
+            assert!(stderr(&output).contains("macro F1"), "{}", stderr(&output));
+        }
+        let bytes = std::fs::read(folder.path().join("a.flm")).unwrap();
+        assert_eq!(bytes, std::fs::read(folder.path().join("b.flm")).unwrap(), "{name}");
+        let model = Model::from_bytes(&bytes).unwrap();
+        assert_eq!(model.meta().kind, kind);
+        let classes = match kind {
+            Kind::Rules => 12,
+            Kind::IsolationForest => 2,
+            _ => 3,
+        };
+        assert_eq!(model.classes().len(), classes);
+        assert!(model.meta().evaluation.is_some());
+    }
+}
+
+#[test]
+fn rules_refuse_labels_they_cannot_name() {
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("a.csv"), recording(99, 0, 3, &mut Noise(1))).unwrap();
+    let output = train(folder.path(), &["a.csv", "--model", "rules"]);
+    assert!(stderr(&output).contains("label 99"), "{}", stderr(&output));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! | version | change |
 //! |---|---|
-//! | 1.0 | random forests and decision trees |
+//! | 1.0 | random forests, decision trees, rules and isolation forests |
 //!
 //! A reader accepts its own major version alone. A minor version adds header fields and sections, which an
 //! older reader passes over; what an older reader would get wrong makes a new major version.

@@ -17,8 +17,8 @@ pub use error::{FormatError, LoadError, MismatchError};
 pub use forest::{Forest, ForestBuilder, MAX_DEPTH, MAX_TREE_NODES, MAX_TREES, Node, Tree, TreeSizeError};
 pub use format::{MAJOR, MAX_FILE_BYTES, MINOR};
 pub use meta::{
-    ClassInfo, ClassScore, DataFile, Evaluation, Input, InputKind, Kind, MAX_CLASSES, MAX_INPUTS, Meta,
-    Training,
+    Baseline, Calibration, ClassInfo, ClassScore, DataFile, Evaluation, Importance, Input, InputKind, Kind,
+    MAX_CLASSES, MAX_INPUTS, Meta, Training,
 };
 pub use profile::{Profile, QUANTILES};
 
@@ -158,6 +158,9 @@ impl Model {
     pub fn predict(&self, row: &[f32], probabilities: &mut [f32]) {
         assert_eq!(row.len(), self.meta.inputs.len(), "one value per input");
         self.forest.predict(row, probabilities);
+        if let Some(calibration) = self.meta.calibration {
+            calibration.apply(probabilities);
+        }
     }
 
     /// [`Self::predict`] for many rows, laid out one after the other, as are their probabilities.
@@ -166,6 +169,9 @@ impl Model {
     /// Where the lengths do not fit together.
     pub fn predict_batch(&self, rows: &[f32], probabilities: &mut [f32]) {
         self.forest.predict_batch(rows, self.meta.inputs.len(), probabilities);
+        if let Some(calibration) = self.meta.calibration {
+            probabilities.chunks_exact_mut(self.meta.classes.len()).for_each(|row| calibration.apply(row));
+        }
     }
 
     /// How much each input speaks for class `class` in this row: the loss of its probability where that input
@@ -185,7 +191,7 @@ impl Model {
                 continue;
             }
             changed[input] = profile.usual;
-            self.forest.predict(&changed, &mut probabilities);
+            self.predict(&changed, &mut probabilities);
             changed[input] = row[input];
             let weight = whole - probabilities[class];
             if weight > 0.0 {

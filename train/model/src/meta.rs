@@ -19,6 +19,10 @@ pub enum Kind {
     RandomForest,
     /// One tree, fitted on all rows and inputs.
     DecisionTree,
+    /// Thresholds that people chose, as a tree.
+    Rules,
+    /// Normal or not, learned from normal rows alone.
+    IsolationForest,
 }
 
 impl Kind {
@@ -26,6 +30,8 @@ impl Kind {
         match self {
             Self::RandomForest => "random-forest",
             Self::DecisionTree => "decision-tree",
+            Self::Rules => "rules",
+            Self::IsolationForest => "isolation-forest",
         }
     }
 }
@@ -82,6 +88,57 @@ pub struct Training {
     pub data: Vec<DataFile>,
 }
 
+/// How votes become probabilities that mean what they say.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Calibration {
+    /// Every share p becomes (p + floor)^(1 / temperature), and all are scaled to sum to 1. Above 1, a
+    /// temperature makes the model less sure of itself.
+    Temperature { temperature: f64, floor: f64 },
+    /// Of two classes, the second one's share `threshold` becomes one half, and shares on either side are
+    /// stretched evenly to 0 and 1.
+    Threshold { threshold: f64 },
+}
+
+impl Calibration {
+    fn check(self) -> Result<(), FormatError> {
+        let sound = match self {
+            Self::Temperature { temperature, floor } => {
+                (0.01..=100.0).contains(&temperature) && (1e-9..=1.0).contains(&floor)
+            }
+            Self::Threshold { threshold } => 0.0 < threshold && threshold < 1.0,
+        };
+        if sound {
+            Ok(())
+        } else {
+            Err(FormatError::Meta { reason: "the calibration is out of range".to_owned() })
+        }
+    }
+
+    /// Calibrates the shares of one row in place.
+    #[allow(clippy::cast_possible_truncation)] // the nearest f32 of a share
+    pub fn apply(self, shares: &mut [f32]) {
+        match self {
+            Self::Temperature { temperature, floor } => {
+                let raised = |share: f32| (f64::from(share) + floor).powf(1.0 / temperature);
+                let total: f64 = shares.iter().map(|share| raised(*share)).sum();
+                shares.iter_mut().for_each(|share| *share = (raised(*share) / total) as f32);
+            }
+            Self::Threshold { threshold } => {
+                let [normal, other] = shares else { return };
+                let share = f64::from(*other);
+                let stretched = if share <= threshold {
+                    share / threshold / 2.0
+                } else {
+                    0.5 + (share - threshold) / (1.0 - threshold) / 2.0
+                };
+                *other = stretched as f32;
+                *normal = 1.0 - *other;
+            }
+        }
+    }
+}
+
 /// Scores of one class on rows that the judged model had not seen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassScore {
@@ -94,6 +151,16 @@ pub struct ClassScore {
     /// Absent where no held-out row had the class.
     pub recall: Option<f64>,
     pub f1: Option<f64>,
+    /// Area under the precision-recall curve (average precision).
+    pub pr_auc: Option<f64>,
+}
+
+/// What a simpler model reached on the same rows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Baseline {
+    pub name: String,
+    pub macro_f1: f64,
+    pub mcc: f64,
 }
 
 /// How well a model of these settings did on groups of rows that it had not seen.
@@ -107,9 +174,30 @@ pub struct Evaluation {
     /// Over the classes that have held-out rows.
     pub macro_f1: f64,
     pub mcc: f64,
+    /// Expected calibration error over 15 bins of the winner's probability.
+    pub ece: f64,
+    /// Windows of normal rows in which some row was called a fault with a probability of at least 0.8, for
+    /// each such fault; absent without normal rows.
+    pub false_alarms_per_hour: Option<f64>,
     pub classes: Vec<ClassScore>,
     /// `confusion[actual][predicted]` in rows, both in the order of the classes.
     pub confusion: Vec<Vec<u64>>,
+    /// Macro F1 of every fold over the rows that were fitted on; empty where there were too few groups.
+    #[serde(default)]
+    pub folds: Vec<f64>,
+    #[serde(default)]
+    pub baselines: Vec<Baseline>,
+    /// Loss of macro F1 where an input's values are shuffled among the held-out rows, the largest first;
+    /// inputs that lose nothing are left out.
+    #[serde(default)]
+    pub importance: Vec<Importance>,
+}
+
+/// How much an input matters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Importance {
+    pub input: String,
+    pub loss: f64,
 }
 
 /// Everything about a model but its numbers.
@@ -123,6 +211,9 @@ pub struct Meta {
     pub inputs: Vec<Input>,
     pub classes: Vec<ClassInfo>,
     pub training: Training,
+    /// Absent where the shares of the votes are taken as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluation: Option<Evaluation>,
 }
@@ -142,7 +233,7 @@ impl Meta {
         if self.window_ns == 0 {
             return Err(FormatError::Meta { reason: "the window's length is zero".to_owned() });
         }
-        Ok(())
+        self.calibration.map_or(Ok(()), Calibration::check)
     }
 }
 

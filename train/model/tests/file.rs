@@ -33,6 +33,7 @@ fn meta(classes: usize) -> Meta {
             settings: [("trees".to_owned(), "3".to_owned())].into(),
             data: vec![DataFile { name: "a.csv".into(), sha256: "00".into(), rows: 14 }],
         },
+        calibration: None,
         evaluation: None,
     }
 }

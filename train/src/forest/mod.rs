@@ -22,12 +22,31 @@ pub enum ClassWeight {
     BalancedSubsample,
 }
 
+impl ClassWeight {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Balanced => "balanced",
+            Self::BalancedSubsample => "balanced-subsample",
+        }
+    }
+}
+
 /// How many inputs a node looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FeaturesPerNode {
     /// The rounded square root of the number of inputs that vary.
     Sqrt,
     All,
+}
+
+impl FeaturesPerNode {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sqrt => "sqrt",
+            Self::All => "all",
+        }
+    }
 }
 
 /// How a forest is grown.

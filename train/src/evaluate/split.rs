@@ -1,6 +1,6 @@
-//! Which groups are held out: whole recordings, a share of every class's, chosen by the seed.
+//! Which groups are held out: whole recordings, chosen by the seed, never some rows of one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::forest::random::Random;
 
@@ -46,6 +46,46 @@ pub fn hold_out(classes: &[u8], groups: &[u32], share: f64, seed: u64) -> (Split
     let unjudged = of_class.iter().filter(|(_, groups)| !groups.iter().any(|group| held[*group]));
     let unjudged = unjudged.map(|(class, groups)| Unjudged { class: *class, groups: groups.len() }).collect();
     (divide(groups, &held), unjudged)
+}
+
+/// Deals the groups of `rows` into `count` folds, so that every class has its groups spread over as many
+/// folds as it can. Every fold is held out once. Empty where there are fewer groups than folds; a fold in
+/// which a class would have nothing to fit on is still a fold, and the class scores 0 there.
+pub fn folds(classes: &[u8], groups: &[u32], rows: &[u32], count: usize, seed: u64) -> Vec<Split> {
+    let of_row = |row: &u32| (usize::from(classes[*row as usize]), groups[*row as usize] as usize);
+    let mut of_class: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+    rows.iter().map(of_row).for_each(|(class, group)| {
+        of_class.entry(class).or_default().insert(group);
+    });
+    let all: BTreeSet<usize> = of_class.values().flatten().copied().collect();
+    if all.len() < count {
+        return Vec::new();
+    }
+    let mut fold_of: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut sizes = vec![0usize; count];
+    let mut order: Vec<usize> = of_class.keys().copied().collect();
+    order.sort_by_key(|class| (of_class[class].len(), *class));
+    for class in order {
+        let mut members: Vec<usize> = of_class[&class].iter().copied().collect();
+        Random::new("folds", seed, class as u64).shuffle(&mut members);
+        let mut held = vec![0usize; count];
+        members.iter().filter_map(|group| fold_of.get(group)).for_each(|fold| held[*fold] += 1);
+        for group in members {
+            if fold_of.contains_key(&group) {
+                continue;
+            }
+            let fold = (0..count).min_by_key(|fold| (held[*fold], sizes[*fold], *fold)).unwrap_or(0);
+            fold_of.insert(group, fold);
+            held[fold] += 1;
+            sizes[fold] += 1;
+        }
+    }
+    let part = |fold: usize| {
+        let (held_out, fit): (Vec<u32>, Vec<u32>) =
+            rows.iter().copied().partition(|row| fold_of[&(groups[*row as usize] as usize)] == fold);
+        Split { fit, held_out, groups: sizes[fold] }
+    };
+    (0..count).map(part).filter(|split| !split.held_out.is_empty() && !split.fit.is_empty()).collect()
 }
 
 /// Whether every class of a group keeps another group to fit on.
@@ -104,14 +144,14 @@ mod tests {
             let (classes, groups): (Vec<u8>, Vec<u32>) = rows.into_iter().unzip();
             let (split, unjudged) = hold_out(&classes, &groups, 0.25, seed);
             prop_assert_eq!(split.fit.len() + split.held_out.len(), classes.len());
-            let groups_of = |rows: &[u32]| -> std::collections::BTreeSet<u32> {
+            let groups_of = |rows: &[u32]| -> BTreeSet<u32> {
                 rows.iter().map(|row| groups[*row as usize]).collect()
             };
-            let classes_of = |rows: &[u32]| -> std::collections::BTreeSet<u8> {
+            let classes_of = |rows: &[u32]| -> BTreeSet<u8> {
                 rows.iter().map(|row| classes[*row as usize]).collect()
             };
             prop_assert!(groups_of(&split.fit).is_disjoint(&groups_of(&split.held_out)));
-            let all: std::collections::BTreeSet<u8> = classes.iter().copied().collect();
+            let all: BTreeSet<u8> = classes.iter().copied().collect();
             prop_assert_eq!(classes_of(&split.fit), all.clone());
             let judged = classes_of(&split.held_out);
             for class in all {
@@ -119,6 +159,14 @@ mod tests {
                 prop_assert_eq!(told, !judged.contains(&class));
             }
             prop_assert_eq!(&split, &hold_out(&classes, &groups, 0.25, seed).0);
+
+            let folds = folds(&classes, &groups, &split.fit, 3, seed);
+            let mut judged: Vec<u32> = folds.iter().flat_map(|fold| fold.held_out.clone()).collect();
+            judged.sort_unstable();
+            prop_assert!(folds.is_empty() || judged == split.fit);
+            for fold in folds {
+                prop_assert!(groups_of(&fold.fit).is_disjoint(&groups_of(&fold.held_out)));
+            }
         }
     }
 }

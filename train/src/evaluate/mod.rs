@@ -1,0 +1,197 @@
+//! How well a model does on recordings that it has not seen. Every figure comes from whole recordings that
+//! the judged model was not fitted on.
+
+pub mod calibrate;
+mod importance;
+pub mod score;
+mod split;
+
+use anyhow::Context as _;
+use event::Fault;
+use model::{Baseline, Calibration, Evaluation, Forest, Kind};
+use tracing::{info, warn};
+
+pub use split::{Split, Unjudged, folds, hold_out};
+
+use crate::forest::{ClassWeight, FeaturesPerNode, Settings};
+use crate::plan::Plan;
+use crate::rules;
+use crate::set::{LabelledSet, winners};
+
+/// How to judge.
+#[derive(Clone, Copy, Debug)]
+pub struct Procedure {
+    /// Share of every class's recordings in the final set, which nothing but the scores ever sees.
+    pub hold_out: f64,
+    /// Parts that the other recordings are dealt into, each judged once by a model fitted on the others;
+    /// below 2, none.
+    pub folds: usize,
+    pub seed: u64,
+}
+
+/// A model that was judged, with what the scores were made from.
+pub struct Judged {
+    pub forest: Forest,
+    pub calibration: Option<Calibration>,
+    /// The rows it was fitted on.
+    pub fitted: Vec<u32>,
+    pub evaluation: Evaluation,
+    pub held_out: Vec<u32>,
+    /// Calibrated shares of the held-out rows.
+    pub shares: Vec<f32>,
+}
+
+/// Fits and judges; `None` where no recording can be held out.
+///
+/// # Errors
+/// Where fitting fails.
+pub fn judge(set: &LabelledSet, plan: &Plan, procedure: Procedure) -> anyhow::Result<Option<Judged>> {
+    let (split, unjudged) = hold_out(&set.of_row, &set.table.groups, procedure.hold_out, procedure.seed);
+    unjudged.iter().for_each(|class| warn_unjudged(set, *class));
+    if split.held_out.is_empty() {
+        warn!(
+            "no recording can be held out, so this model is not judged: its quality is unknown; record every \
+             class at least twice"
+        );
+        return Ok(None);
+    }
+    let folded = judge_folds(set, plan, &split, procedure)?;
+    let (forest, own) = plan.fit(set, &split.fit, "judging")?;
+    let calibration = own.or(folded.calibration);
+    let mut shares = set.shares(&forest, &split.held_out);
+    if let Some(calibration) = calibration {
+        shares.chunks_exact_mut(set.classes.len()).for_each(|row| calibration.apply(row));
+    }
+    let rule = format!(
+        "{} of {} recordings held out, {} of every class's, seed {}",
+        split.groups,
+        set.table.group_names.len(),
+        procedure.hold_out,
+        procedure.seed
+    );
+    let mut evaluation = score::score(set, &split.held_out, &shares, split.groups, rule);
+    evaluation.folds = folded.macro_f1;
+    evaluation.baselines = baselines(set, plan, &split)?;
+    evaluation.importance = importance::importance(set, &forest, &split.held_out, procedure.seed);
+    Ok(Some(Judged { forest, calibration, fitted: split.fit, evaluation, held_out: split.held_out, shares }))
+}
+
+fn warn_unjudged(set: &LabelledSet, class: Unjudged) {
+    let name = &set.classes[class.class].name;
+    let (recordings, hold) = if class.groups == 1 { ("recording", "holds") } else { ("recordings", "hold") };
+    warn!(
+        "class {name} is not judged: {} {recordings} {hold} it, and none can be held out without leaving some \
+         class nothing to learn from; record it again",
+        class.groups,
+    );
+}
+
+/// What the folds tell.
+#[derive(Default)]
+struct Folded {
+    macro_f1: Vec<f64>,
+    calibration: Option<Calibration>,
+}
+
+fn judge_folds(
+    set: &LabelledSet,
+    plan: &Plan,
+    split: &Split,
+    procedure: Procedure,
+) -> anyhow::Result<Folded> {
+    let (Plan::Forest(settings) | Plan::Tree(settings)) = plan else { return Ok(Folded::default()) };
+    if procedure.folds < 2 {
+        return Ok(Folded::default());
+    }
+    let parts = folds(&set.of_row, &set.table.groups, &split.fit, procedure.folds, procedure.seed);
+    if parts.is_empty() {
+        warn!(
+            "fewer recordings than {} folds: no spread is known, and the probabilities are not calibrated",
+            procedure.folds
+        );
+        return Ok(Folded::default());
+    }
+    let classes = set.classes.len();
+    let mut folded = Folded::default();
+    let (mut shares, mut actual) = (Vec::new(), Vec::new());
+    for (number, part) in parts.iter().enumerate() {
+        let (forest, _) = plan.fit(set, &part.fit, &format!("fold {} of {}", number + 1, parts.len()))?;
+        let part_shares = set.shares(&forest, &part.held_out);
+        let part_actual = set.classes_of(&part.held_out);
+        folded.macro_f1.push(score::macro_f1(&part_actual, &winners(&part_shares, classes), classes));
+        shares.extend(part_shares);
+        actual.extend(part_actual);
+    }
+    folded.calibration = Some(calibrate::temperature(&shares, &actual, classes, settings.trees));
+    Ok(folded)
+}
+
+/// Simpler models on the same rows: the commonest class, the rules, a single tree.
+fn baselines(set: &LabelledSet, plan: &Plan, split: &Split) -> anyhow::Result<Vec<Baseline>> {
+    let actual = set.classes_of(&split.held_out);
+    let mut found = Vec::new();
+    if plan.kind() == Kind::IsolationForest {
+        return Ok(found);
+    }
+    let mut add = |name: &str, predicted: &[u8], classes: usize| {
+        let (macro_f1, mcc) = (
+            score::macro_f1(&actual, predicted, classes),
+            score::mcc(&score::confusion(&actual, predicted, classes)),
+        );
+        found.push(Baseline { name: name.to_owned(), macro_f1, mcc });
+    };
+    let mut counts = vec![0u64; set.classes.len()];
+    split.fit.iter().for_each(|row| counts[usize::from(set.of_row[*row as usize])] += 1);
+    let commonest = (0..counts.len()).rev().max_by_key(|class| counts[*class]).unwrap_or(0);
+    add("commonest class", &vec![u8::try_from(commonest)?; actual.len()], counts.len());
+    if plan.kind() != Kind::Rules {
+        let (predicted, classes) = by_rules(set, &split.held_out).context("too many classes")?;
+        add("rules", &predicted, classes);
+    }
+    if plan.kind() != Kind::DecisionTree {
+        let plan = Plan::Tree(single_tree(plan.seed()));
+        let (tree, _) = plan.fit(set, &split.fit, "single tree")?;
+        add(
+            "single tree",
+            &winners(&set.shares(&tree, &split.held_out), set.classes.len()),
+            set.classes.len(),
+        );
+    }
+    Ok(found)
+}
+
+/// The settings of a tree that a person can read.
+pub fn single_tree(seed: u64) -> Settings {
+    Settings {
+        trees: 1,
+        max_depth: 8,
+        min_leaf: 5,
+        features: FeaturesPerNode::All,
+        bootstrap: false,
+        class_weight: ClassWeight::Balanced,
+        seed,
+    }
+}
+
+/// What the rules say of some rows, as class indices of the set; a fault that the set does not have gets an
+/// index behind them. Also returns how many indices there are; `None` where they do not fit.
+fn by_rules(set: &LabelledSet, rows: &[u32]) -> Option<(Vec<u8>, usize)> {
+    let mut indices = Vec::new();
+    let mut classes = set.classes.len();
+    for fault in Fault::ALL {
+        let label = event::Label::from(fault).0;
+        let known = set.classes.iter().position(|class| class.label == label);
+        indices.push(u8::try_from(known.unwrap_or(classes)).ok()?);
+        classes += usize::from(known.is_none());
+    }
+    let forest = rules::forest();
+    let mut shares = vec![0.0; rows.len() * Fault::ALL.len()];
+    forest.predict_batch(&set.values(rows), set.table.columns.len(), &mut shares);
+    let faults = winners(&shares, Fault::ALL.len());
+    Some((faults.into_iter().map(|fault| indices[usize::from(fault)]).collect(), classes))
+}
+
+/// Says the scores in words.
+pub fn tell(evaluation: &Evaluation) {
+    info!("on recordings that the model has not seen ({}):\n{}", evaluation.split, score::table(evaluation));
+}

@@ -1,0 +1,73 @@
+//! Which model is fitted, and how.
+
+use model::{Calibration, Forest, Kind};
+
+use crate::evaluate::folds;
+use crate::forest::{self, Rows, Settings};
+use crate::isolation;
+use crate::rules;
+use crate::set::LabelledSet;
+
+/// A kind of model with its settings.
+#[derive(Clone, Debug)]
+pub enum Plan {
+    Forest(Settings),
+    Tree(Settings),
+    /// Nothing is fitted.
+    Rules,
+    Isolation(isolation::Settings),
+}
+
+impl Plan {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Forest(_) => Kind::RandomForest,
+            Self::Tree(_) => Kind::DecisionTree,
+            Self::Rules => Kind::Rules,
+            Self::Isolation(_) => Kind::IsolationForest,
+        }
+    }
+
+    pub fn seed(&self) -> u64 {
+        match self {
+            Self::Forest(settings) | Self::Tree(settings) => settings.seed,
+            Self::Rules => 0,
+            Self::Isolation(settings) => settings.seed,
+        }
+    }
+
+    /// Fits on some rows of the set; the calibration is there where fitting itself finds one.
+    ///
+    /// # Errors
+    /// Where the rows do not do for this kind, or a tree outgrows the format.
+    pub fn fit(
+        &self,
+        set: &LabelledSet,
+        rows: &[u32],
+        what: &str,
+    ) -> anyhow::Result<(Forest, Option<Calibration>)> {
+        match self {
+            Self::Forest(settings) | Self::Tree(settings) => {
+                let progress = cli::counter(settings.trees as u64, what);
+                let number_of_classes = set.classes.len();
+                let rows = Rows {
+                    columns: &set.table.columns,
+                    classes: &set.of_row,
+                    number_of_classes,
+                    chosen: rows,
+                };
+                let forest = forest::fit(rows, settings, || progress.inc(1))?;
+                progress.finish_and_clear();
+                Ok((forest, None))
+            }
+            Self::Rules => Ok((rules::forest(), None)),
+            Self::Isolation(settings) => {
+                let normal: Vec<u32> =
+                    rows.iter().copied().filter(|row| set.of_row[*row as usize] == 0).collect();
+                let parts = folds(&set.of_row, &set.table.groups, &normal, 4, settings.seed);
+                isolation::fit(&set.table.columns, &normal, parts.first(), settings)
+                    .map(|(forest, calibration)| (forest, Some(calibration)))
+            }
+        }
+    }
+}
