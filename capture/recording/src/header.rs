@@ -93,6 +93,12 @@ pub(crate) fn unseal(record: &mut mcap::records::Metadata) -> bool {
     stated == Some(checksum(&record.name, &record.metadata))
 }
 
+/// Bytes of the record's body: every text stands behind its length, and so do the pairs.
+pub(crate) fn length(record: &mcap::records::Metadata) -> usize {
+    let texts = record.metadata.iter().flat_map(|(key, value)| [key, value]);
+    8 + record.name.len() + texts.map(|text| 4 + text.len()).sum::<usize>()
+}
+
 fn pairs<const N: usize>(pairs: [(&str, String); N]) -> Pairs {
     pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }

@@ -299,7 +299,8 @@ impl Reader {
             // Another tool's own.
             return Ok(Ok(()));
         }
-        if !header::unseal(&mut metadata) {
+        // A damaged length must not swallow what follows: the record is as long as its texts.
+        if header::length(&metadata) != record.length || !header::unseal(&mut metadata) {
             return Ok(Err(Fault::BadMetadata { name: metadata.name }));
         }
         let (name, pairs) = (metadata.name, metadata.metadata);

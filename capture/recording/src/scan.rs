@@ -212,7 +212,7 @@ fn chunk_lengths_agree(head: &[u8], length: u64) -> bool {
 }
 
 /// Whether these bytes start a chunk, one of our metadata records, or the end of the data. False alarms take
-/// eight agreeing bytes at the least.
+/// nine agreeing bytes at the least.
 fn starts_record(bytes: &[u8]) -> bool {
     let Some((opcode, length)) = prefix(bytes) else { return false };
     match opcode {
@@ -220,7 +220,28 @@ fn starts_record(bytes: &[u8]) -> bool {
         op::METADATA => {
             length <= MAX_CHUNK && bytes.get(PREFIX + 4..).is_some_and(|name| name.starts_with(b"faultline"))
         }
-        op::DATA_END => length == 4,
+        // A checksum of four bytes, and a record of the index or the footer.
+        op::DATA_END => {
+            length == 4
+                && bytes.get(PREFIX + 4..).and_then(prefix).is_some_and(|(opcode, length)| {
+                    length <= MAX_CHUNK && is_summary_record(opcode)
+                })
+        }
         _ => false,
     }
+}
+
+/// Records that stand behind the end of the data.
+fn is_summary_record(opcode: u8) -> bool {
+    matches!(
+        opcode,
+        op::FOOTER
+            | op::SCHEMA
+            | op::CHANNEL
+            | op::CHUNK_INDEX
+            | op::ATTACHMENT_INDEX
+            | op::STATISTICS
+            | op::METADATA_INDEX
+            | op::SUMMARY_OFFSET
+    )
 }
