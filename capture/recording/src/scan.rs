@@ -223,9 +223,10 @@ fn starts_record(bytes: &[u8]) -> bool {
         // A checksum of four bytes, and a record of the index or the footer.
         op::DATA_END => {
             length == 4
-                && bytes.get(PREFIX + 4..).and_then(prefix).is_some_and(|(opcode, length)| {
-                    length <= MAX_CHUNK && is_summary_record(opcode)
-                })
+                && bytes
+                    .get(PREFIX + 4..)
+                    .and_then(prefix)
+                    .is_some_and(|(opcode, length)| length <= MAX_CHUNK && is_summary_record(opcode))
         }
         _ => false,
     }

@@ -33,7 +33,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { level: 3, flush_after: Some(Duration::from_secs(1)), batch: 16_384, chunk: 1 << 20 }
+        Self { level: 6, flush_after: Some(Duration::from_secs(1)), batch: 32_768, chunk: 1 << 20 }
     }
 }
 

@@ -50,34 +50,38 @@ pub(crate) struct Columns {
     #[prost(bytes = "vec", tag = "22")]
     pub shape_timestamps: Vec<u8>,
     #[prost(bytes = "vec", tag = "23")]
-    pub time: Vec<u8>,
-    #[prost(bytes = "vec", tag = "24")]
     pub arrival_run: Vec<u8>,
-    #[prost(bytes = "vec", tag = "25")]
+    #[prost(bytes = "vec", tag = "24")]
     pub arrival: Vec<u8>,
-    #[prost(bytes = "vec", tag = "26")]
+    #[prost(bytes = "vec", tag = "25")]
     pub lane: Vec<u8>,
-    #[prost(bytes = "vec", tag = "27")]
+    #[prost(bytes = "vec", tag = "26")]
     pub shape: Vec<u8>,
-    #[prost(bytes = "vec", tag = "28")]
+    #[prost(bytes = "vec", tag = "27")]
     pub payload_length: Vec<u8>,
-    #[prost(bytes = "vec", tag = "29")]
+    #[prost(bytes = "vec", tag = "28")]
     pub gso_segments: Vec<u8>,
-    #[prost(bytes = "vec", tag = "30")]
-    pub sequence: Vec<u8>,
-    #[prost(bytes = "vec", tag = "31")]
-    pub acknowledgement: Vec<u8>,
-    #[prost(bytes = "vec", tag = "32")]
+    #[prost(bytes = "vec", tag = "29")]
     pub window: Vec<u8>,
-    #[prost(bytes = "vec", tag = "33")]
-    pub timestamp_value: Vec<u8>,
-    #[prost(bytes = "vec", tag = "34")]
+    #[prost(bytes = "vec", tag = "30")]
+    pub acknowledgement: Vec<u8>,
+    #[prost(bytes = "vec", tag = "31")]
     pub timestamp_echo: Vec<u8>,
+    #[prost(bytes = "vec", tag = "32")]
+    pub timestamp_value: Vec<u8>,
+    #[prost(bytes = "vec", tag = "33")]
+    pub sequence: Vec<u8>,
+    #[prost(bytes = "vec", tag = "34")]
+    pub time_high: Vec<u8>,
+    #[prost(bytes = "vec", tag = "35")]
+    pub time_middle: Vec<u8>,
+    #[prost(bytes = "vec", tag = "36")]
+    pub time_low: Vec<u8>,
 }
 
 impl Columns {
     /// Drops the zeros at the end of every column: a column of zeros takes no space at all. The last byte of a
-    /// value is 0 only where the value is 0.
+    /// variable-length integer is 0 only where the integer is.
     pub fn trim(&mut self) {
         for column in [
             &mut self.lane_reverse,
@@ -95,7 +99,6 @@ impl Columns {
             &mut self.shape_tcp_flags,
             &mut self.shape_window_scale,
             &mut self.shape_timestamps,
-            &mut self.time,
             &mut self.lane,
             &mut self.shape,
             &mut self.payload_length,
@@ -105,6 +108,9 @@ impl Columns {
             &mut self.window,
             &mut self.timestamp_value,
             &mut self.timestamp_echo,
+            &mut self.time_high,
+            &mut self.time_middle,
+            &mut self.time_low,
         ] {
             let used = column.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
             column.truncate(used);

@@ -7,7 +7,7 @@ use prost::Message as _;
 
 use super::MAX_BATCH;
 use super::columns::{Columns, Walk, unzigzag};
-use super::foretell::{self, Lane, NONE};
+use super::foretell::{self, Cousins, Lane, NONE, Recent};
 
 /// Why a message is no batch of packets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,13 +38,19 @@ pub(crate) struct Decoder {
     addresses: [Vec<IpAddr>; 2],
     /// A packet per lane with all that the lane determines.
     templates: Vec<Packet>,
+    /// Per lane: the one it answers, and its cousin.
+    kin: Vec<(u32, u32)>,
+    cousins: Cousins,
     lanes: Vec<Lane>,
+    recent: Recent,
     shapes: Vec<Shape>,
 }
 
 /// The columns that are walked packet by packet.
 struct Walks<'a> {
-    time: Walk<'a>,
+    time_high: Walk<'a>,
+    time_middle: std::slice::Iter<'a, u8>,
+    time_low: std::slice::Iter<'a, u8>,
     arrival_run: Walk<'a>,
     arrival: Walk<'a>,
     lane: Walk<'a>,
@@ -93,7 +99,8 @@ impl Decoder {
 
     fn read_lanes(&mut self) -> Result<(), Malformed> {
         let columns = &self.columns;
-        self.lanes.clear();
+        self.kin.clear();
+        self.cousins.clear();
         self.templates.clear();
         if columns.lanes > columns.count {
             return Err(Malformed::Length("lanes"));
@@ -109,25 +116,23 @@ impl Decoder {
         let mut ttl = Walk::new(&columns.lane_ttl);
         for lane in 0..columns.lanes as usize {
             let distance = reverse.next() as usize;
-            let five_tuple = if distance == 0 {
-                FiveTuple::new(
-                    Endpoint::new(
-                        address(&self.addresses, source.next(), "lane_source")?,
-                        narrow(source_port.next(), "lane_source_port")?,
-                    ),
-                    Endpoint::new(
-                        address(&self.addresses, destination.next(), "lane_destination")?,
-                        narrow(destination_port.next(), "lane_destination_port")?,
-                    ),
-                    Protocol(narrow(protocol.next(), "lane_protocol")?),
-                )
+            let (five_tuple, kin) = if distance == 0 {
+                let from = address(&self.addresses, source.next(), "lane_source")?;
+                let to = Endpoint::new(
+                    address(&self.addresses, destination.next(), "lane_destination")?,
+                    narrow(destination_port.next(), "lane_destination_port")?,
+                );
+                let protocol = Protocol(narrow(protocol.next(), "lane_protocol")?);
+                let cousin = self.cousins.replace(from, to, protocol, lane as u32);
+                let cousin_port =
+                    self.templates.get(cousin as usize).map_or(0, |lane| lane.five_tuple.source.port);
+                let port = cousin_port.wrapping_add(source_port.next_signed() as u16);
+                (FiveTuple::new(Endpoint::new(from, port), to, protocol), (NONE, cousin))
             } else {
                 let answered = lane.checked_sub(distance).ok_or(Malformed::Value("lane_reverse"))?;
-                self.templates[answered].five_tuple.reversed()
+                (self.templates[answered].five_tuple.reversed(), (answered as u32, NONE))
             };
-            self.lanes.push(Lane::new(
-                lane.checked_sub(distance).filter(|_| distance > 0).map_or(NONE, |at| at as u32),
-            ));
+            self.kin.push(kin);
             self.templates.push(Packet {
                 time: Timestamp::UNIX_EPOCH,
                 arrival: Timestamp::UNIX_EPOCH,
@@ -215,11 +220,11 @@ impl Decoder {
         let unit = i64::from(columns.time_unit.max(1));
         let is_late = !columns.arrival_run.is_empty();
         let (mut time, mut arrival, mut run) = (columns.base_time, columns.base_time, 0);
-        let mut lane = NONE as usize;
-        let mut seen = 0;
+        self.lanes.clear();
+        self.recent.clear();
         packets.reserve(columns.count as usize);
         for _ in 0..columns.count {
-            time = time.wrapping_add(walks.time.next_signed().wrapping_mul(unit));
+            time = time.wrapping_add(walks.next_step().wrapping_mul(unit));
             if is_late {
                 if run == 0 {
                     run = walks.arrival_run.next();
@@ -232,7 +237,7 @@ impl Decoder {
             } else {
                 arrival = time;
             }
-            lane = next_lane(&mut self.lanes, lane, &mut seen, walks.lane.next())?;
+            let lane = next_lane(&mut self.lanes, &mut self.recent, &self.kin, walks.lane.next())?;
             let mut packet = self.templates[lane];
             packet.time = Timestamp::from_nanos(time);
             packet.arrival = Timestamp::from_nanos(arrival);
@@ -260,37 +265,42 @@ impl Decoder {
     }
 }
 
-/// The lane of the next packet by its code: the predicted one, or the one it names.
+/// The lane of the next packet by its code: a new one, one that was used lately, or the one it names.
 #[inline]
-fn next_lane(lanes: &mut [Lane], last: usize, seen: &mut u32, code: u64) -> Result<usize, Malformed> {
-    let lane = match code.checked_sub(1) {
-        Some(lane) => lane as usize,
-        None => match lanes.get(last).map(|last| last.successor) {
-            None | Some(NONE) => *seen as usize,
-            Some(successor) => successor as usize,
-        },
-    };
-    // Lanes are numbered in order of first use.
-    if lane > *seen as usize || lane >= lanes.len() {
+fn next_lane(
+    lanes: &mut Vec<Lane>,
+    recent: &mut Recent,
+    kin: &[(u32, u32)],
+    code: u64,
+) -> Result<usize, Malformed> {
+    const NAMED: u64 = 1 + Recent::MOST as u64;
+    if code == 0 {
+        let lane = lanes.len();
+        let (reverse, cousin) = *kin.get(lane).ok_or(Malformed::Value("lane"))?;
+        foretell::open(lanes, reverse, cousin);
+        recent.insert(lane as u32);
+        return Ok(lane);
+    }
+    if code < NAMED {
+        let rank = code as usize - 1;
+        let lane = recent.lane(rank).ok_or(Malformed::Value("lane"))?;
+        recent.promote(rank);
+        return Ok(lane as usize);
+    }
+    let lane = usize::try_from(code - NAMED).unwrap_or(usize::MAX);
+    if lane >= lanes.len() {
         return Err(Malformed::Value("lane"));
     }
-    if lane == *seen as usize {
-        *seen += 1;
-        // The lane that it answers had no answer until now.
-        if let Some(answered) = lanes.get_mut(lanes[lane].reverse as usize) {
-            answered.reverse = lane as u32;
-        }
-    }
-    if let Some(last) = lanes.get_mut(last) {
-        last.successor = lane as u32;
-    }
+    recent.insert(lane as u32);
     Ok(lane)
 }
 
 impl<'a> Walks<'a> {
     fn new(columns: &'a Columns) -> Self {
         Self {
-            time: Walk::new(&columns.time),
+            time_high: Walk::new(&columns.time_high),
+            time_middle: columns.time_middle.iter(),
+            time_low: columns.time_low.iter(),
             arrival_run: Walk::new(&columns.arrival_run),
             arrival: Walk::new(&columns.arrival),
             lane: Walk::new(&columns.lane),
@@ -303,6 +313,14 @@ impl<'a> Walks<'a> {
             timestamp_value: Walk::new(&columns.timestamp_value),
             timestamp_echo: Walk::new(&columns.timestamp_echo),
         }
+    }
+
+    /// Steps since the packet before.
+    #[inline]
+    fn next_step(&mut self) -> i64 {
+        let low = u64::from(self.time_low.next().copied().unwrap_or(0));
+        let middle = u64::from(self.time_middle.next().copied().unwrap_or(0));
+        unzigzag(self.time_high.next() << 16 | middle << 8 | low)
     }
 
     #[inline]
@@ -326,8 +344,11 @@ impl<'a> Walks<'a> {
     }
 
     fn finish(self) -> Result<(), Malformed> {
+        if self.time_low.len() + self.time_middle.len() > 0 {
+            return Err(Malformed::Length("time_low"));
+        }
         all_exhausted([
-            ("time", self.time),
+            ("time_high", self.time_high),
             ("arrival_run", self.arrival_run),
             ("arrival", self.arrival),
             ("lane", self.lane),

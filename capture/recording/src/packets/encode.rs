@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use event::{Direction, FiveTuple, Fragment, Packet, Tcp, TcpFlags};
+use event::{Direction, Endpoint, FiveTuple, Fragment, Packet, Tcp, TcpFlags};
 use foldhash::fast::RandomState;
 use prost::Message as _;
 
 use super::columns::{Columns, put, put_signed, zigzag};
-use super::foretell::{self, Lane, NONE};
+use super::foretell::{self, Cousins, Lane, NONE, Recent};
 
 /// What distinguishes a lane.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,14 +49,17 @@ impl ShapeKey {
 pub(crate) struct Encoder {
     columns: Columns,
     lanes: Vec<Lane>,
+    /// Each lane's source port.
+    ports: Vec<u16>,
     lane_of: HashMap<LaneKey, u32, RandomState>,
     /// The latest lane of each five-tuple: its reverse is looked up here.
     lane_of_tuple: HashMap<FiveTuple, u32, RandomState>,
+    recent: Recent,
+    cousins: Cousins,
     address_of: HashMap<IpAddr, u32, RandomState>,
     shape_of: HashMap<ShapeKey, u32, RandomState>,
     times: Vec<i64>,
     last_time: i64,
-    last_lane: u32,
     /// The arrival that the packets of the current run share, and their number.
     arrival: i64,
     arrival_run: u32,
@@ -95,7 +98,10 @@ impl Encoder {
         let unit = if self.times.iter().all(|step| step % 1000 == 0) { 1000 } else { 1 };
         self.columns.time_unit = if unit == 1 { 0 } else { 1000 };
         for step in &self.times {
-            put_signed(&mut self.columns.time, step / unit);
+            let step = zigzag(step / unit);
+            put(&mut self.columns.time_high, step >> 16);
+            self.columns.time_middle.push((step >> 8) as u8);
+            self.columns.time_low.push(step as u8);
         }
         if self.is_late {
             self.end_arrival_run();
@@ -112,8 +118,11 @@ impl Encoder {
     fn clear(&mut self) {
         self.columns.clear();
         self.lanes.clear();
+        self.ports.clear();
         self.lane_of.clear();
         self.lane_of_tuple.clear();
+        self.recent.clear();
+        self.cousins.clear();
         self.address_of.clear();
         self.shape_of.clear();
         self.times.clear();
@@ -125,7 +134,6 @@ impl Encoder {
         let time = packet.time.as_nanos();
         if self.times.is_empty() {
             (self.columns.base_time, self.last_time, self.last_arrival) = (time, time, time);
-            self.last_lane = NONE;
         }
         self.times.push(time.wrapping_sub(self.last_time));
         self.last_time = time;
@@ -155,29 +163,28 @@ impl Encoder {
             direction: packet.direction,
             ttl: packet.ttl,
         };
-        let fresh = self.lanes.len() as u32;
-        let lane = match self.lane_of.get(&key) {
-            Some(&lane) => lane,
+        let Some(&lane) = self.lane_of.get(&key) else {
+            return self.add_lane(key);
+        };
+        let code = match self.recent.rank(lane) {
+            Some(rank) => {
+                self.recent.promote(rank);
+                rank as u64 + 1
+            }
             None => {
-                self.add_lane(key);
-                fresh
+                self.recent.insert(lane);
+                u64::from(lane) + 1 + Recent::MOST as u64
             }
         };
-        let predicted = match self.lanes.get(self.last_lane as usize).map(|last| last.successor) {
-            None | Some(NONE) => fresh,
-            Some(successor) => successor,
-        };
-        put(&mut self.columns.lane, if lane == predicted { 0 } else { u64::from(lane) + 1 });
-        if let Some(last) = self.lanes.get_mut(self.last_lane as usize) {
-            last.successor = lane;
-        }
-        self.last_lane = lane;
+        put(&mut self.columns.lane, code);
         lane as usize
     }
 
-    fn add_lane(&mut self, key: LaneKey) {
+    fn add_lane(&mut self, key: LaneKey) -> usize {
+        put(&mut self.columns.lane, 0);
         let lane = self.lanes.len() as u32;
         let reverse = self.lane_of_tuple.get(&key.five_tuple.reversed()).copied();
+        let mut cousin = NONE;
         match reverse {
             Some(reverse) => put(&mut self.columns.lane_reverse, (lane - reverse).into()),
             None => {
@@ -186,7 +193,10 @@ impl Encoder {
                 let destination = self.address(key.five_tuple.destination.address);
                 put(&mut self.columns.lane_source, source.into());
                 put(&mut self.columns.lane_destination, destination.into());
-                put(&mut self.columns.lane_source_port, key.five_tuple.source.port.into());
+                let FiveTuple { source: Endpoint { address, port }, destination, protocol } = key.five_tuple;
+                cousin = self.cousins.replace(address, destination, protocol, lane);
+                let cousin_port = self.ports.get(cousin as usize).copied().unwrap_or(0);
+                put_signed(&mut self.columns.lane_source_port, i64::from(port) - i64::from(cousin_port));
                 put(&mut self.columns.lane_destination_port, key.five_tuple.destination.port.into());
                 put(&mut self.columns.lane_protocol, key.five_tuple.protocol.0.into());
             }
@@ -199,12 +209,12 @@ impl Encoder {
         };
         put(&mut self.columns.lane_direction, direction);
         put(&mut self.columns.lane_ttl, key.ttl.into());
-        if let Some(reverse) = reverse {
-            self.lanes[reverse as usize].reverse = lane;
-        }
-        self.lanes.push(Lane::new(reverse.unwrap_or(NONE)));
+        foretell::open(&mut self.lanes, reverse.unwrap_or(NONE), cousin);
+        self.ports.push(key.five_tuple.source.port);
+        self.recent.insert(lane);
         self.lane_of.insert(key, lane);
         self.lane_of_tuple.insert(key.five_tuple, lane);
+        lane as usize
     }
 
     /// Twice the place in its family's table, odd for IPv6.

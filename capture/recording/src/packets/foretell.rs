@@ -1,6 +1,9 @@
 //! What the packets before foretell of the next one: the same state, kept alike by encoder and decoder.
 
-use event::{Tcp, TcpFlags};
+use event::{Endpoint, Protocol, Tcp, TcpFlags};
+use foldhash::fast::RandomState;
+use std::collections::HashMap;
+use std::net::IpAddr;
 
 /// No lane.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -10,8 +13,8 @@ pub(crate) const NONE: u32 = u32::MAX;
 pub(crate) struct Lane {
     /// The lane of the other direction, or [`NONE`].
     pub reverse: u32,
-    /// The lane that came after this one the last time, or [`NONE`].
-    pub successor: u32,
+    /// The lane that foretells this one's first packet, or [`NONE`].
+    cousin: u32,
     pub shape: u32,
     /// Where the next segment starts if all goes well.
     next_sequence: u32,
@@ -19,15 +22,15 @@ pub(crate) struct Lane {
     window: u16,
     timestamp_value: u32,
     timestamp_echo: u32,
-    /// Time of the last timestamps option, in nanoseconds.
+    /// Time of the last timestamps option, in nanoseconds; 0 before the first.
     timestamp_time: i64,
 }
 
 impl Lane {
-    pub const fn new(reverse: u32) -> Self {
+    const fn new(reverse: u32, cousin: u32) -> Self {
         Self {
             reverse,
-            successor: NONE,
+            cousin,
             shape: 0,
             next_sequence: 0,
             acknowledgement: 0,
@@ -37,6 +40,21 @@ impl Lane {
             timestamp_time: 0,
         }
     }
+}
+
+/// Adds a lane that answers the lane `reverse`, or none; `cousin` is its own, and that of an answer is the answer
+/// of the answered lane's cousin.
+pub(crate) fn open(lanes: &mut Vec<Lane>, reverse: u32, cousin: u32) {
+    let index = lanes.len() as u32;
+    let mut lane = Lane::new(reverse, cousin);
+    if let Some(answered) = lanes.get(reverse as usize).copied() {
+        lane.cousin = lanes.get(answered.cousin as usize).map_or(NONE, |cousin| cousin.reverse);
+        lanes[reverse as usize].reverse = index;
+    }
+    if let Some(cousin) = lanes.get(lane.cousin as usize) {
+        (lane.timestamp_value, lane.timestamp_time) = (cousin.timestamp_value, cousin.timestamp_time);
+    }
+    lanes.push(lane);
 }
 
 /// What is expected of a segment.
@@ -103,5 +121,61 @@ pub(crate) fn segments(payload_length: u32, gso_size: u16) -> u16 {
     match gso_size {
         0 => 1,
         size => payload_length.div_ceil(u32::from(size)) as u16,
+    }
+}
+
+/// Lanes that were used lately, the last one first: a packet's lane is most often near the front.
+#[derive(Default)]
+pub(crate) struct Recent {
+    lanes: Vec<u32>,
+}
+
+impl Recent {
+    /// Bounds the search for a lane and the move to the front.
+    pub const MOST: usize = 64;
+
+    pub fn clear(&mut self) {
+        self.lanes.clear();
+    }
+
+    /// How many other lanes were used since this one.
+    pub fn rank(&self, lane: u32) -> Option<usize> {
+        self.lanes.iter().position(|other| *other == lane)
+    }
+
+    pub fn lane(&self, rank: usize) -> Option<u32> {
+        self.lanes.get(rank).copied()
+    }
+
+    /// Moves the lane of this rank to the front.
+    #[inline]
+    pub fn promote(&mut self, rank: usize) {
+        if rank > 0 {
+            self.lanes[..=rank].rotate_right(1);
+        }
+    }
+
+    /// Puts a lane that has no rank to the front.
+    pub fn insert(&mut self, lane: u32) {
+        self.lanes.truncate(Self::MOST - 1);
+        self.lanes.insert(0, lane);
+    }
+}
+
+/// Finds a new lane's cousin: the last lane before it between the same hosts to the same service. Hosts count up
+/// their ports from connection to connection, and keep one timestamp clock towards each other.
+#[derive(Default)]
+pub(crate) struct Cousins {
+    last: HashMap<(IpAddr, IpAddr, u16, Protocol), u32, RandomState>,
+}
+
+impl Cousins {
+    pub fn clear(&mut self) {
+        self.last.clear();
+    }
+
+    /// The cousin of `lane`, which takes its place.
+    pub fn replace(&mut self, source: IpAddr, destination: Endpoint, protocol: Protocol, lane: u32) -> u32 {
+        self.last.insert((source, destination.address, destination.port, protocol), lane).unwrap_or(NONE)
     }
 }
