@@ -2,18 +2,20 @@
 
 mod capture;
 mod merge;
+mod recording;
 
 use std::fs::File;
 use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use event::{Event, Packet};
+use event::{Event, Label, Packet, Timestamp};
 
 pub use merge::Merge;
 
 use crate::args::Args;
 use capture::CaptureInput;
+use recording::RecordingInput;
 
 /// Packets read at a time from one input.
 pub const BATCH: usize = 8 * 1024;
@@ -23,8 +25,15 @@ pub const BATCH: usize = 8 * 1024;
 pub enum Item<'a> {
     /// In the order of the input.
     Packets(&'a [Packet]),
+    /// The same, given away.
+    TakenPackets(Vec<Packet>),
     Event(Event),
+    /// From this time on everything carries this label, until a mark says otherwise.
+    Label(Timestamp, Option<Label>),
 }
+
+/// The first bytes of every MCAP file.
+const MCAP_MAGIC: [u8; 8] = *b"\x89MCAP0\r\n";
 
 /// What was read of one input and what became of it; a line of the summary.
 #[derive(Clone, Debug, Default)]
@@ -41,7 +50,8 @@ pub struct Report {
 
 /// One open input.
 pub enum Input {
-    Capture(CaptureInput),
+    Capture(Box<CaptureInput>),
+    Recording(Box<RecordingInput>),
 }
 
 impl Input {
@@ -54,20 +64,28 @@ impl Input {
             (path.display().to_string(), Box::new(file))
         };
         let start = read_start(&mut source).with_context(|| format!("cannot read {name}"))?;
+        let is_recording = start == MCAP_MAGIC;
         let source = Box::new(Cursor::new(start).chain(source));
-        Ok(Self::Capture(CaptureInput::open(source, &name, args.tunnel.into())?))
+        Ok(if is_recording {
+            let tells_label = args.label.is_none();
+            Self::Recording(Box::new(RecordingInput::open(source, &name, args.window, tells_label)?))
+        } else {
+            Self::Capture(Box::new(CaptureInput::open(source, &name, args.tunnel.into())?))
+        })
     }
 
     /// The next packets or event; nothing at the end.
     pub fn next(&mut self) -> Result<Option<Item<'_>>> {
         match self {
             Self::Capture(capture) => Ok(capture.next_packets().map(Item::Packets)),
+            Self::Recording(recording) => recording.next(),
         }
     }
 
     pub fn report(&self) -> Report {
         match self {
             Self::Capture(capture) => capture.report(),
+            Self::Recording(recording) => recording.report(),
         }
     }
 }

@@ -35,6 +35,8 @@ fn replay(args: &Args, output: impl Write) -> Result<Exit> {
     while let Some(item) = inputs.next()? {
         match item {
             Item::Packets(packets) => engine.push_packets(packets),
+            Item::TakenPackets(packets) => engine.push_packets(&packets),
+            Item::Label(time, label) => engine.label_from(time, label),
             Item::Event(event) => engine.push(&event),
         }
         drain(&mut engine, &mut output)?;

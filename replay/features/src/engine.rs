@@ -86,7 +86,7 @@ pub struct Engine {
     /// Windows that some shard has open.
     open: BTreeSet<i64>,
     closed: VecDeque<ClosedWindow>,
-    marks: Vec<(Timestamp, Label)>,
+    marks: Vec<(Timestamp, Option<Label>)>,
     last_time: Timestamp,
     latest_time: Timestamp,
     latest_arrival: Timestamp,
@@ -224,10 +224,15 @@ impl Engine {
     }
 
     fn mark(&mut self, mark: &Mark) {
-        if let Some(label) = mark.label {
-            let position = self.marks.partition_point(|(time, _)| *time <= mark.time);
-            self.marks.insert(position, (mark.time, label));
+        if mark.label.is_some() {
+            self.label_from(mark.time, mark.label);
         }
+    }
+
+    /// From this time on everything carries this label, or none, until a mark says otherwise.
+    pub fn label_from(&mut self, time: Timestamp, label: Option<Label>) {
+        let position = self.marks.partition_point(|(marked, _)| *marked <= time);
+        self.marks.insert(position, (time, label));
     }
 
     fn close(&mut self, index: i64) {
@@ -258,13 +263,13 @@ impl Engine {
     fn label_of(&self, start: Timestamp) -> Option<Label> {
         let end = start + self.config.window;
         let before = self.marks.partition_point(|(time, _)| *time <= start);
-        let mut label = if before == 0 { self.config.label } else { Some(self.marks[before - 1].1) };
+        let mut label = if before == 0 { self.config.label } else { self.marks[before - 1].1 };
         let (mut since, mut best) = (start, (Duration::ZERO, label));
         for (time, next) in self.marks[before..].iter().take_while(|(time, _)| *time < end) {
             if *time - since >= best.0 {
                 best = (*time - since, label);
             }
-            (since, label) = (*time, Some(*next));
+            (since, label) = (*time, *next);
         }
         if end - since >= best.0 { label } else { best.1 }
     }

@@ -1,7 +1,7 @@
 //! Several inputs as one, by time.
 
 use anyhow::Result;
-use event::{Event, Packet, Timestamp};
+use event::{Packet, Timestamp};
 
 use super::{BATCH, Input, Item, Report};
 
@@ -10,28 +10,31 @@ struct Ahead {
     input: Input,
     packets: Vec<Packet>,
     next: usize,
-    event: Option<Event>,
+    /// An item other than packets, and its time.
+    single: Option<(Timestamp, Item<'static>)>,
     has_ended: bool,
 }
 
 impl Ahead {
     fn fill(&mut self) -> Result<()> {
-        if self.has_ended || self.event.is_some() || self.next < self.packets.len() {
+        if self.has_ended || self.single.is_some() || self.next < self.packets.len() {
             return Ok(());
         }
         self.packets.clear();
         self.next = 0;
         match self.input.next()? {
             Some(Item::Packets(packets)) => self.packets.extend_from_slice(packets),
-            Some(Item::Event(event)) => self.event = Some(event),
+            Some(Item::TakenPackets(packets)) => self.packets = packets,
+            Some(Item::Event(event)) => self.single = Some((event.time(), Item::Event(event))),
+            Some(Item::Label(time, label)) => self.single = Some((time, Item::Label(time, label))),
             None => self.has_ended = true,
         }
         Ok(())
     }
 
     fn time(&self) -> Option<Timestamp> {
-        match &self.event {
-            Some(event) => Some(event.time()),
+        match &self.single {
+            Some((time, _)) => Some(*time),
             None => self.packets.get(self.next).map(|packet| packet.time),
         }
     }
@@ -45,7 +48,7 @@ pub struct Merge {
 
 impl Merge {
     pub fn new(inputs: Vec<Input>) -> Self {
-        let ahead = |input| Ahead { input, packets: Vec::new(), next: 0, event: None, has_ended: false };
+        let ahead = |input| Ahead { input, packets: Vec::new(), next: 0, single: None, has_ended: false };
         Self { inputs: inputs.into_iter().map(ahead).collect(), merged: Vec::new() }
     }
 
@@ -61,9 +64,9 @@ impl Merge {
             }
             let timed = self.inputs.iter_mut().filter_map(|input| input.time().map(|time| (time, input)));
             let Some((_, first)) = timed.min_by_key(|(time, _)| *time) else { break };
-            if first.event.is_some() {
+            if first.single.is_some() {
                 if self.merged.is_empty() {
-                    return Ok(first.event.take().map(Item::Event));
+                    return Ok(first.single.take().map(|(_, item)| item));
                 }
                 break;
             }

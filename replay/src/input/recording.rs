@@ -1,0 +1,93 @@
+//! Recordings as batches of packets and single events.
+
+use std::io::Read;
+
+use anyhow::Result;
+use event::{Duration, Event, Packet, Source, Timestamp};
+use recording::{End, Item as Recorded, Reader};
+
+use super::{Item, Report};
+
+/// A recording, whole or damaged.
+pub struct RecordingInput {
+    reader: Reader,
+    /// Whether the label that the recording was made with is to be told first.
+    tells_label: bool,
+    window: Duration,
+    /// What was read to learn the recording's first time.
+    first_packets: Vec<Packet>,
+    first_event: Option<Event>,
+}
+
+impl RecordingInput {
+    /// `window` is the length of a window: the recording's own label holds from the start of its first one.
+    /// `tells_label` is false where another label overrides it.
+    pub fn open(
+        source: Box<dyn Read + Send>,
+        name: &str,
+        window: Duration,
+        tells_label: bool,
+    ) -> Result<Self> {
+        let reader = Reader::new(source, name)?;
+        Ok(Self { reader, tells_label, window, first_packets: Vec::new(), first_event: None })
+    }
+
+    pub fn next(&mut self) -> Result<Option<Item<'_>>> {
+        if std::mem::take(&mut self.tells_label) {
+            let label = self.reader.header().label;
+            let Some(first) = self.read_first()? else { return Ok(None) };
+            return Ok(Some(Item::Label(first.window_start(self.window), label)));
+        }
+        if !self.first_packets.is_empty() {
+            return Ok(Some(Item::TakenPackets(std::mem::take(&mut self.first_packets))));
+        }
+        if let Some(event) = self.first_event.take() {
+            return Ok(Some(Item::Event(event)));
+        }
+        Ok(self.reader.next_item()?.map(|item| match item {
+            Recorded::Packets(packets) => Item::Packets(packets),
+            Recorded::Event(event) => Item::Event(event),
+        }))
+    }
+
+    fn read_first(&mut self) -> Result<Option<Timestamp>> {
+        Ok(match self.reader.next_item()? {
+            Some(Recorded::Packets(packets)) => {
+                self.first_packets.extend_from_slice(packets);
+                packets.first().map(|packet| packet.time)
+            }
+            Some(Recorded::Event(event)) => {
+                let time = event.time();
+                self.first_event = Some(event);
+                Some(time)
+            }
+            None => None,
+        })
+    }
+
+    pub fn report(&self) -> Report {
+        let name = self.reader.path().display().to_string();
+        let report = self.reader.report();
+        let read = report.counts.total() + report.unknown;
+        let mut damage: Vec<String> =
+            report.damage.iter().map(|damage| format!("{name}: {damage}")).collect();
+        if let Some(End::Cut { offset, time }) = report.end {
+            let when = time.map_or("before its first event".to_owned(), |time| format!("after {time}"));
+            damage.push(format!("{name}: cut at byte {offset}, {when}; everything before it was used"));
+        }
+        if report.lost.total() > 0 {
+            damage.push(format!("{name}: not readable any more: {}", report.lost));
+        }
+        let mut skipped = Vec::new();
+        for (count, what) in [
+            (report.counts.get(Source::Loss), "notes of loss"),
+            (report.unknown, "events of a newer version"),
+        ] {
+            if count > 0 {
+                skipped.push((what.to_owned(), count));
+            }
+        }
+        let used = report.counts.total() - report.counts.get(Source::Loss);
+        Report { name, read, used, skipped, remarks: vec![report.counts.to_string()], damage }
+    }
+}
