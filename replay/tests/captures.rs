@@ -1,0 +1,187 @@
+//! The program itself on real captures: sums over the rows beside what tshark says of the whole file.
+
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "tests stop at the first surprise")]
+
+mod program;
+
+use std::path::{Path, PathBuf};
+
+use program::{Run, replay};
+use serde_json::Value;
+
+/// The captures next to the repository and what tshark says of them; `None` where they are absent.
+fn captures(test: &str) -> Option<(PathBuf, Value)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/pcaps");
+    let Ok(text) = std::fs::read_to_string(folder.join("truth.json")) else {
+        eprintln!("skipped: {test}: ../shared/pcaps is absent");
+        return None;
+    };
+    Some((folder, serde_json::from_str(&text).unwrap()))
+}
+
+fn names(truth: &Value) -> Vec<String> {
+    truth.as_object().unwrap().keys().filter(|name| *name != "_meta").cloned().collect()
+}
+
+/// Captures of tunnels, whose truth counts outer headers too, and of TCP in fragments, whose headers tshark
+/// reads from the reassembled datagram.
+const OTHERWISE: [&str; 3] = ["gre-aruba.pcap", "vxlan-encapsulated-http.pcap", "ip_fragmented_garbage.pcap"];
+
+fn run(folder: &Path, name: &str, more: &[&str]) -> Run {
+    let file = folder.join(name);
+    let mut args = vec![file.to_str().unwrap()];
+    args.extend_from_slice(more);
+    replay(&args)
+}
+
+#[test]
+fn sums_over_rows_are_tsharks_counts() {
+    let Some((folder, truth)) = captures("sums_over_rows_are_tsharks_counts") else { return };
+    for name in names(&truth) {
+        let run = run(&folder, &name, &["--window", "5"]);
+        let truth = &truth[&name];
+        let damaged = truth["tshark_error"].as_array().is_some_and(|errors| !errors.is_empty());
+        assert_eq!(run.code, if damaged { 3 } else { 0 }, "{name}: {}", run.stderr);
+        if OTHERWISE.contains(&name.as_str()) {
+            continue;
+        }
+        for (key, column) in [
+            ("SYN", "syn_count"),
+            ("SYN_ACK", "syn_ack_count"),
+            ("FIN", "fin_count"),
+            ("RST", "rst_count"),
+            ("PSH", "psh_count"),
+            ("ACK", "ack_count"),
+            ("URG", "urg_count"),
+            ("ECE", "ece_count"),
+            ("CWR", "cwr_count"),
+            ("zero_window", "zero_window_count"),
+            ("retransmission", "retransmission_count"),
+            ("out_of_order", "out_of_order_count"),
+        ] {
+            assert_eq!(run.sum(column), truth[key].as_f64().unwrap(), "{name}: {column}");
+        }
+    }
+}
+
+#[test]
+fn every_packet_is_counted_or_said_to_be_skipped() {
+    let Some((folder, truth)) = captures("every_packet_is_counted_or_said_to_be_skipped") else { return };
+    for name in names(&truth) {
+        let run = run(&folder, &name, &[]);
+        let line = run.stderr.lines().find(|line| line.contains(" read, ")).expect("a line on the input");
+        let number = |end: &str| -> f64 {
+            let head = &line[..line.find(end).unwrap()];
+            head.rsplit([' ', ':']).next().unwrap().parse().unwrap()
+        };
+        assert_eq!(number(" read"), number(" used") + number(" skipped"), "{name}: {line}");
+        assert_eq!(number(" used"), run.sum("packet_count"), "{name}: {line}");
+        // tshark counts the custom blocks of this file as packets.
+        if name != "test102.pcapng" {
+            assert_eq!(number(" read"), truth[&name]["packets"].as_f64().unwrap(), "{name}: {line}");
+        }
+    }
+}
+
+#[test]
+fn windows_are_reset_and_sum_to_the_whole_file() {
+    let Some((folder, truth)) = captures("windows_are_reset_and_sum_to_the_whole_file") else { return };
+    let columns = [
+        "packet_count",
+        "byte_count",
+        "forward_packets",
+        "backward_bytes",
+        "syn_count",
+        "ack_count",
+        "retransmission_count",
+        "out_of_order_count",
+        "zero_window_count",
+    ];
+    for name in names(&truth) {
+        let whole = run(&folder, &name, &["--window", "86400"]);
+        for window in ["0.1", "1", "5"] {
+            let parts = run(&folder, &name, &["--window", window]);
+            for column in columns {
+                assert_eq!(parts.sum(column), whole.sum(column), "{name}: {column} at {window} s");
+            }
+        }
+    }
+}
+
+#[test]
+fn handshake_round_trips_are_wiresharks_to_the_microsecond() {
+    let Some((folder, truth)) = captures("handshake_round_trips_are_wiresharks_to_the_microsecond") else {
+        return;
+    };
+    for name in names(&truth) {
+        // Which of two connections on one five-tuple a row shows depends on the window.
+        if ["tls-subjectaltname__input.pcap", "gre-aruba.pcap"].contains(&name.as_str()) {
+            continue;
+        }
+        let mut want: Vec<i64> = truth[&name]["initial_rtt_s"]
+            .as_object()
+            .unwrap()
+            .values()
+            .map(|seconds| (seconds.as_f64().unwrap() * 1e6).round() as i64)
+            .collect();
+        let whole = run(&folder, &name, &["--window", "86400"]);
+        let mut got: Vec<i64> = whole
+            .column("rtt_estimate_ms")
+            .filter_map(|cell| cell.parse::<f64>().ok())
+            .map(|milliseconds| (milliseconds * 1e3).round() as i64)
+            .collect();
+        want.sort_unstable();
+        got.sort_unstable();
+        // The truth tells of the first 40 connections of a file.
+        if want.len() < 40 {
+            got.dedup();
+            want.dedup();
+            assert_eq!(got, want, "{name}");
+        } else {
+            assert!(want.iter().all(|rtt| got.binary_search(rtt).is_ok()), "{name}");
+        }
+    }
+}
+
+#[test]
+fn rows_are_in_order_and_the_same_for_any_number_of_threads() {
+    let Some((folder, truth)) = captures("rows_are_in_order_and_the_same_for_any_number_of_threads") else {
+        return;
+    };
+    for name in names(&truth) {
+        let one = run(&folder, &name, &["--window", "1", "--threads", "1"]);
+        for threads in ["2", "8"] {
+            let more = run(&folder, &name, &["--window", "1", "--threads", threads]);
+            assert_eq!(one.stdout, more.stdout, "{name} with {threads} threads");
+        }
+        let keys: Vec<(f64, std::net::IpAddr, u16)> = one
+            .rows()
+            .map(|row| (row[0].parse().unwrap(), row[2].parse().unwrap(), row[4].parse().unwrap()))
+            .collect();
+        assert!(keys.is_sorted(), "{name}");
+    }
+}
+
+#[test]
+fn a_damaged_file_gives_what_was_good_and_exit_code_3() {
+    let Some((folder, _)) = captures("a_damaged_file_gives_what_was_good_and_exit_code_3") else { return };
+    let whole = std::fs::read(folder.join("fix2.pcap")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let cut = directory.path().join("cut.pcap");
+    std::fs::write(&cut, &whole[..whole.len() / 2]).unwrap();
+    let run = replay(&[cut.to_str().unwrap()]);
+    assert_eq!(run.code, 3);
+    assert!(run.sum("packet_count") > 1000.0);
+    assert!(run.stderr.contains("cut.pcap") && run.stderr.contains("byte"), "{}", run.stderr);
+}
+
+#[test]
+fn several_inputs_are_merged_by_time() {
+    let Some((folder, _)) = captures("several_inputs_are_merged_by_time") else { return };
+    let [a, b] = ["fix2.pcap", "tls-subjectaltname__input.pcap"].map(|name| folder.join(name));
+    let [a, b] = [a.to_str().unwrap(), b.to_str().unwrap()];
+    let (first, second) = (replay(&[a]), replay(&[b]));
+    let (both, reversed) = (replay(&[a, b]), replay(&[b, a]));
+    assert_eq!(both.sum("packet_count"), first.sum("packet_count") + second.sum("packet_count"));
+    assert_eq!(both.stdout, reversed.stdout);
+}
