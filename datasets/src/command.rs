@@ -1,0 +1,140 @@
+//! The command line of `lab`.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, Parser, Subcommand};
+use cli::{Exit, Interrupt};
+use event::{Fault, Label};
+
+use crate::doctor;
+use crate::fault::{Recipe, Severity};
+use crate::load::Workload;
+use crate::run::{Destination, Plan};
+
+/// Make real faults between network namespaces, prove them, and record them
+///
+/// Client, router and server are three sets of namespaces on this machine, joined by virtual Ethernet devices;
+/// nothing outside them and the run's own control groups is touched, and nothing is left behind.
+#[derive(Debug, Parser)]
+#[command(version, after_help = format!("{EXAMPLES}\n{}", cli::EXIT_CODES))]
+pub struct Lab {
+    #[command(flatten)]
+    pub log: cli::LogArgs,
+    #[command(subcommand)]
+    task: Task,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  lab doctor
+  sudo lab run --fault packet-loss --severity medium --seed 7 --duration 30 -o loss.mcap
+  sudo lab run --fault syn-flood --mechanism no-cookies     # make and prove it, record nothing
+";
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Run one fault and record it; a run whose counters do not prove the fault is discarded and repeated
+    Run(RunArgs),
+    /// Say what this machine lacks for the lab, and the one command that installs it
+    Doctor(CaptureArgs),
+}
+
+#[derive(Debug, Args)]
+struct CaptureArgs {
+    /// The `capture` program that records [default: the one beside `lab`]
+    #[arg(long, value_name = "PATH")]
+    capture: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// The fault, by name or number (`normal` or 0 for none)
+    #[arg(long, value_name = "NAME", value_parser = fault)]
+    fault: Fault,
+
+    /// How bad it gets
+    #[arg(long, value_enum, default_value = "medium")]
+    severity: Severity,
+
+    /// What causes it [default: the fault's first mechanism; a wrong one lists them]
+    #[arg(long, value_name = "NAME")]
+    mechanism: Option<String>,
+
+    /// Decides load and fault: the same seed plans the same run
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    seed: u64,
+
+    /// The mix of clients in the background
+    #[arg(long, value_enum, default_value = "web")]
+    workload: Workload,
+
+    /// Seconds that the fault lasts; some 3 to 8 s of normal load are recorded before it
+    #[arg(long, default_value_t = 30, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    duration: u64,
+
+    /// The recording to write; without it the fault is made and proved, and nothing recorded
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    #[command(flatten)]
+    capture: CaptureArgs,
+}
+
+impl Lab {
+    pub fn run(self) -> Result<Exit> {
+        match self.task {
+            Task::Run(args) => args.run(),
+            Task::Doctor(args) => {
+                let diagnosis = doctor::diagnose(args.find().ok().as_deref());
+                std::io::stdout().write_all(diagnosis.text().as_bytes())?;
+                if !diagnosis.is_healthy() {
+                    bail!("the lab cannot make every fault on this machine");
+                }
+                Ok(Exit::Done)
+            }
+        }
+    }
+}
+
+impl RunArgs {
+    fn run(self) -> Result<Exit> {
+        let interrupt = Interrupt::install().context("cannot listen to signals")?;
+        let plan = Plan {
+            fault: self.fault,
+            severity: self.severity,
+            mechanism: Recipe::of(self.fault).mechanism(self.mechanism.as_deref())?,
+            seed: self.seed,
+            workload: self.workload,
+            duration: Duration::from_secs(self.duration),
+        };
+        let destination = match self.output {
+            Some(file) => Some(Destination { file, capture: self.capture.find()? }),
+            None => None,
+        };
+        let outcome = plan.run(destination.as_ref(), &interrupt)?;
+        tracing::debug!("{} attempts", outcome.attempts);
+        writeln!(std::io::stdout(), "{}", outcome.evidence)?;
+        Ok(Exit::Done)
+    }
+}
+
+impl CaptureArgs {
+    fn find(&self) -> Result<PathBuf> {
+        let path = match &self.capture {
+            Some(path) => path.clone(),
+            None => std::env::current_exe().context("cannot find this program's own path")?.with_file_name("capture"),
+        };
+        // Absolute: the recorder is started from another mount namespace's view of the same files.
+        std::path::absolute(&path).ok().filter(|path| path.is_file()).with_context(|| {
+            format!("there is no `capture` at {}: build it (cargo build), or name it by --capture", path.display())
+        })
+    }
+}
+
+fn fault(text: &str) -> Result<Fault, String> {
+    let label: Label = text.parse().map_err(|error| format!("{error}"))?;
+    label.fault().ok_or_else(|| format!("{text} is the number of no fault; the last is {}", Fault::ALL.len() - 1))
+}

@@ -1,0 +1,88 @@
+//! Memory pressure: the server's group runs against its limit.
+//!
+//! `thrash`: a neighbour in the group holds nearly all of it, and files are read again and again because they no
+//! longer fit into what is left. `oom`: the neighbour wants more than there is, is killed and comes back.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use event::Fault;
+
+use super::{Dose, Injection, Recipe};
+use crate::cgroup::Memory;
+use crate::evidence::Evidence;
+use crate::process::Process;
+use crate::scene::Scene;
+
+pub const RECIPE: Recipe = Recipe {
+    fault: Fault::MemoryPressure,
+    mechanisms: &["thrash", "oom"],
+    // Web server and name server are in the group, the application is not.
+    affected: &["tcp/198.18.1.2:80", "udp/198.18.1.2:53"],
+    inject,
+};
+
+const MIB: u64 = 1 << 20;
+/// The group's limit.
+const LIMIT: [(u32, u32); 3] = [(160, 224), (112, 144), (80, 96)];
+/// What the neighbour holds, in percent of the limit.
+const HELD: [u64; 3] = [90, 92, 94];
+/// What it wants in the `oom` variant.
+const WANTED: [u64; 3] = [110, 150, 250];
+
+struct MemoryPressure {
+    before: Memory,
+    limit: u64,
+    kills_expected: bool,
+    /// Killed when this is dropped.
+    neighbours: Vec<Process>,
+}
+
+fn inject(scene: &mut Scene, mut dose: Dose) -> Result<Box<dyn Injection>> {
+    let (low, high) = dose.severity.of(LIMIT);
+    let limit = u64::from(dose.draw.integer(low, high)) * MIB;
+    let oom = dose.mechanism == "oom";
+    let share = dose.severity.of(if oom { WANTED } else { HELD });
+    let before = scene.groups.memory()?;
+    scene.groups.limit_memory(limit)?;
+    let seconds = dose.limit.as_secs();
+    let mut neighbours = vec![neighbour(scene, &format!(
+        "exec stress-ng --vm 1 --vm-bytes {} --vm-hang 0 --vm-populate --timeout {seconds}s",
+        limit * share / 100
+    ))?];
+    if !oom {
+        let file = scene.directory().join("thrash");
+        fs::write(&file, vec![0; usize::try_from(limit / 2)?]).context("cannot write a file to read")?;
+        let file = file.display();
+        neighbours.push(neighbour(scene, &format!(
+            "exec timeout {seconds} sh -c 'while cat {file} > /dev/null; do :; done'"
+        ))?);
+    }
+    Ok(Box::new(MemoryPressure { before, limit, kills_expected: oom, neighbours }))
+}
+
+fn neighbour(scene: &Scene, line: &str) -> Result<Process> {
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(line);
+    scene.topology.server.spawn("memory neighbour", scene.groups.joined(&shell))
+}
+
+impl Injection for MemoryPressure {
+    fn end(mut self: Box<Self>, scene: &mut Scene) -> Result<Evidence> {
+        let after = scene.groups.memory()?;
+        for neighbour in &mut self.neighbours {
+            neighbour.expect_running()?;
+        }
+        let mut evidence = Evidence::default();
+        evidence.at_least("limit_hits", after.limit_hits - self.before.limit_hits, 20);
+        let kills = after.kills - self.before.kills;
+        if self.kills_expected {
+            evidence.at_least("oom_kills", kills, 1);
+        } else {
+            evidence.at_least("memory_percent", after.usage * 100 / self.limit, 90);
+            evidence.at_most("oom_kills", kills, 0);
+        }
+        Ok(evidence)
+    }
+}

@@ -1,0 +1,35 @@
+//! No fault: the background load alone, and proof that nothing went wrong.
+
+use anyhow::Result;
+use event::Fault;
+
+use super::{Dose, Injection, Recipe};
+use crate::counters::Counters;
+use crate::evidence::Evidence;
+use crate::scene::Scene;
+
+pub const RECIPE: Recipe = Recipe { fault: Fault::Normal, mechanisms: &["none"], affected: &[], inject };
+
+struct Normal {
+    before: Counters,
+}
+
+fn inject(scene: &mut Scene, _: Dose) -> Result<Box<dyn Injection>> {
+    Ok(Box::new(Normal { before: Counters::read(&scene.topology.server)? }))
+}
+
+impl Injection for Normal {
+    fn end(self: Box<Self>, scene: &mut Scene) -> Result<Evidence> {
+        let after = Counters::read(&scene.topology.server)?;
+        let since = |name| after.since(&self.before, name);
+        let mut evidence = Evidence::default();
+        let sent = since("Tcp.OutSegs");
+        evidence.at_least("segments_sent", sent, 1);
+        // A busy host retransmits a few segments even over a clean link, and lets a receiver wait.
+        evidence.at_most("retransmitted", since("Tcp.RetransSegs"), sent / 100);
+        evidence.at_most("zero_windows", since("TcpExt.TCPToZeroWindowAdv"), sent / 100);
+        evidence.at_most("listen_drops", since("TcpExt.ListenDrops"), 0);
+        evidence.at_most("syncookies_sent", since("TcpExt.SyncookiesSent"), 0);
+        Ok(evidence)
+    }
+}

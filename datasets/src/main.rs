@@ -1,0 +1,27 @@
+//! The fault lab: makes real faults between network namespaces, proves them, and records them.
+
+mod cgroup;
+mod command;
+mod counters;
+mod doctor;
+mod draw;
+mod evidence;
+mod fault;
+mod load;
+mod node;
+mod process;
+mod recorder;
+mod run;
+mod scene;
+mod service;
+mod topology;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let command = command::Lab::parse();
+    command.log.init();
+    cli::run(|| command.run())
+}

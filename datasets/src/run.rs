@@ -1,0 +1,141 @@
+//! One run from beginning to end: a fresh scene, background load, a fault, its proof, and the recording.
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result, bail};
+use cli::Interrupt;
+use event::{Fault, Timestamp};
+
+use crate::draw::Draw;
+use crate::evidence::Evidence;
+use crate::fault::{Dose, Recipe, Severity};
+use crate::load::{Load, Workload};
+use crate::recorder::Recorder;
+use crate::scene::Scene;
+
+/// Before the fault: the load runs in, and the recording has some rows of label 0.
+const WARM_UP: Duration = Duration::from_secs(3);
+/// Faults begin on a multiple of this in Unix time, so that no window of that length (the default one), or of
+/// a divisor of it, is half normal and half faulty.
+const WINDOW: Duration = Duration::from_secs(5);
+/// A run that does not take is repeated with the same plan; the machine may have been busy.
+const ATTEMPTS: u32 = 3;
+/// Clients and faults end by themselves this long after the planned end.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// What is to be run; everything else follows from it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    pub fault: Fault,
+    pub severity: Severity,
+    pub mechanism: &'static str,
+    pub seed: u64,
+    pub workload: Workload,
+    /// Of the labelled stretch.
+    pub duration: Duration,
+}
+
+/// What came of it.
+pub struct Outcome {
+    pub evidence: Evidence,
+    /// Runs until one took, that one included.
+    pub attempts: u32,
+}
+
+/// From when to when the fault was on.
+#[derive(Clone, Copy, Debug)]
+pub struct Stretch {
+    pub from: Timestamp,
+    pub to: Timestamp,
+}
+
+/// Where the recording goes and what makes it.
+pub struct Destination {
+    pub file: PathBuf,
+    pub capture: PathBuf,
+}
+
+impl Plan {
+    /// Runs it until the fault has taken, and records it where a destination is given.
+    pub fn run(&self, destination: Option<&Destination>, interrupt: &Interrupt) -> Result<Outcome> {
+        for attempts in 1..=ATTEMPTS {
+            let evidence = self.attempt(destination, interrupt, attempts)?;
+            if evidence.holds() {
+                tracing::info!("{} ({}, {}) took: {evidence}", self.fault, self.severity_name(), self.mechanism);
+                return Ok(Outcome { evidence, attempts });
+            }
+            tracing::warn!("attempt {attempts} of {ATTEMPTS} is discarded: {}: {evidence}", self.fault);
+        }
+        bail!("{} did not take in {ATTEMPTS} attempts (mechanism {})", self.fault, self.mechanism)
+    }
+
+    fn attempt(&self, to: Option<&Destination>, interrupt: &Interrupt, attempt: u32) -> Result<Evidence> {
+        let recipe = Recipe::of(self.fault);
+        let limit = WARM_UP + WINDOW + self.duration + GRACE;
+        let mut scene = Scene::set(limit).context("cannot set the scene")?;
+        let load = Load::start(&scene.topology.client, self.workload, self.seed, limit)?;
+        let mut recorder = to.map(|to| Recorder::start(&scene.topology.server, to)).transpose()?;
+        sleep_until(Instant::now() + WARM_UP, interrupt)?;
+        sleep_until(next_window(), interrupt)?;
+
+        let dose = Dose {
+            severity: self.severity,
+            mechanism: self.mechanism,
+            draw: Draw::new(self.seed, self.fault.name()),
+            limit: self.duration + GRACE,
+        };
+        let (served, failed) = load.counts();
+        let from = now();
+        let end = Instant::now() + self.duration;
+        let injection = (recipe.inject)(&mut scene, dose).with_context(|| format!("cannot inject {}", self.fault))?;
+        sleep_until(end, interrupt)?;
+        let stretch = Stretch { from, to: now() };
+        // The recording is cut off here: what drains after a fault is neither normal nor the fault.
+        if let Some(recorder) = &mut recorder {
+            recorder.stop()?;
+        }
+        let mut evidence = injection.end(&mut scene)?;
+        let (served, failed) = (load.counts().0 - served, load.counts().1 - failed);
+        evidence.note("exchanges_completed", served);
+        evidence.note("exchanges_failed", failed);
+        load.finish()?;
+        if let Some(recorder) = recorder
+            && evidence.holds()
+        {
+            recorder.keep(self, recipe, stretch, &evidence, attempt)?;
+        }
+        Ok(evidence)
+    }
+
+    pub fn severity_name(&self) -> &'static str {
+        self.severity.of(["low", "medium", "high"])
+    }
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_nanos(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}
+
+/// The next multiple of the window's length in Unix time.
+fn next_window() -> Instant {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let length = WINDOW.as_nanos();
+    let left = u64::try_from(length - since.as_nanos() % length).unwrap_or_default();
+    Instant::now() + Duration::from_nanos(left)
+}
+
+fn sleep_until(wake: Instant, interrupt: &Interrupt) -> Result<()> {
+    loop {
+        if interrupt.is_raised() {
+            bail!("interrupted: the run is discarded and its namespaces are removed");
+        }
+        let left = wake.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        thread::sleep(left.min(Duration::from_millis(20)));
+    }
+}

@@ -1,0 +1,64 @@
+//! Three nodes in a row: a client, a router and a server, joined by two pairs of virtual Ethernet devices.
+
+use std::net::Ipv4Addr;
+
+use anyhow::Result;
+
+use crate::node::Node;
+
+/// All addresses are of 198.18.0.0/15, which is reserved for tests of network devices (RFC 2544).
+pub const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
+pub const SERVER: Ipv4Addr = Ipv4Addr::new(198, 18, 1, 2);
+/// Where spoofed packets claim to come from: the upper half of the range; the router drops what is sent there.
+pub const SPOOFED: Ipv4Addr = Ipv4Addr::new(198, 19, 0, 0);
+
+/// The server's interface, where recordings are made.
+pub const SERVER_INTERFACE: &str = "eth0";
+
+pub struct Topology {
+    pub client: Node,
+    pub router: Node,
+    pub server: Node,
+}
+
+impl Topology {
+    pub fn build() -> Result<Self> {
+        let (client, router, server) = (Node::new("client")?, Node::new("router")?, Node::new("server")?);
+        for node in [&client, &router, &server] {
+            quiet(node)?;
+        }
+        router.sysctl("ipv4/ip_forward", "1")?;
+        link(&router, "client0", "198.18.0.1/24", &client, &format!("{CLIENT}/24"))?;
+        link(&router, "server0", "198.18.1.1/24", &server, &format!("{SERVER}/24"))?;
+        // cubic, pinned: a host's default may be bbr, which hides loss.
+        client.run("ip route replace default via 198.18.0.1 congctl cubic")?;
+        server.run("ip route replace default via 198.18.1.1 congctl cubic")?;
+        router.run(&format!("ip route add blackhole {SPOOFED}/16"))?;
+        server.mount_proc()?;
+        Ok(Self { client, router, server })
+    }
+}
+
+/// No IPv6 neighbour discovery in the recordings, no filter by return path in the way of spoofed sources, and
+/// nothing remembered from one connection for the next.
+fn quiet(node: &Node) -> Result<()> {
+    node.run("ip link set lo up")?;
+    for scope in ["all", "default"] {
+        node.sysctl(&format!("ipv6/conf/{scope}/disable_ipv6"), "1")?;
+        node.sysctl(&format!("ipv4/conf/{scope}/rp_filter"), "0")?;
+    }
+    node.sysctl("ipv4/tcp_no_metrics_save", "1")
+}
+
+/// Joins `device` of the router with `eth0` of another node.
+fn link(router: &Node, device: &str, address: &str, other: &Node, other_address: &str) -> Result<()> {
+    let namespace = other.network_path();
+    router.run(&format!("ip link add {device} type veth peer name eth0 netns {namespace}"))?;
+    for (node, name, address) in [(router, device, address), (other, "eth0", other_address)] {
+        // Packets of wire size: with offloads on, a recording would hold super-packets of up to 64 KiB.
+        node.run(&format!("ethtool -K {name} tso off gso off gro off"))?;
+        node.run(&format!("ip address add {address} dev {name}"))?;
+        node.run(&format!("ip link set {name} up"))?;
+    }
+    Ok(())
+}
