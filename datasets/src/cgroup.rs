@@ -35,7 +35,8 @@ impl Groups {
         for parent in hierarchies()? {
             sweep(&parent)?;
             let path = parent.join(&name);
-            fs::create_dir(&path).with_context(|| format!("cannot create control group {}", path.display()))?;
+            fs::create_dir(&path)
+                .with_context(|| format!("cannot create control group {}", path.display()))?;
             groups.0.push(Group { path });
         }
         // Every run has limits, wide ones: a limit alone must not tell a fault from none.
@@ -48,8 +49,11 @@ impl Groups {
     /// everything it forks is in them too.
     pub fn joined(&self, command: &Command) -> Command {
         let mut shell = Command::new("sh");
-        let join: String =
-            self.0.iter().map(|group| format!("echo 0 > '{}/cgroup.procs' && ", group.path.display())).collect();
+        let join: String = self
+            .0
+            .iter()
+            .map(|group| format!("echo 0 > '{}/cgroup.procs' && ", group.path.display()))
+            .collect();
         shell.arg("-c").arg(format!("{join}exec \"$@\"")).arg("sh");
         shell.arg(command.get_program()).args(command.get_args());
         // Servers log to files of the run; what they say when they cannot start is read from here.
@@ -59,7 +63,8 @@ impl Groups {
 
     /// The first of these files that is there: the version 2 file, then the version 1 file.
     fn file(&self, names: &[&str]) -> Result<PathBuf> {
-        let found = names.iter().find_map(|name| self.0.iter().map(|g| g.path.join(name)).find(|p| p.exists()));
+        let found =
+            names.iter().find_map(|name| self.0.iter().map(|g| g.path.join(name)).find(|p| p.exists()));
         found.with_context(|| format!("no control group here has {}", names.join(" or ")))
     }
 
@@ -87,7 +92,11 @@ impl Groups {
         }
         let hits = read(&self.file(&["memory.failcnt"])?)?;
         let oom = read(&self.file(&["memory.oom_control"])?)?;
-        Ok(Memory { usage, limit_hits: hits.trim().parse().unwrap_or_default(), kills: value(&oom, "oom_kill") })
+        Ok(Memory {
+            usage,
+            limit_hits: hits.trim().parse().unwrap_or_default(),
+            kills: value(&oom, "oom_kill"),
+        })
     }
 }
 

@@ -9,9 +9,11 @@ use clap::{Args, Parser, Subcommand};
 use cli::{Exit, Interrupt};
 use event::{Fault, Label};
 
+use crate::campaign::{self, Campaign};
 use crate::doctor;
 use crate::fault::{Recipe, Severity};
 use crate::load::Workload;
+use crate::manifest::Manifest;
 use crate::run::{Destination, Plan};
 
 /// Make real faults between network namespaces, prove them, and record them
@@ -32,12 +34,23 @@ Examples:
   lab doctor
   sudo lab run --fault packet-loss --severity medium --seed 7 --duration 30 -o loss.mcap
   sudo lab run --fault syn-flood --mechanism no-cookies     # make and prove it, record nothing
+  sudo lab campaign --runs 10 -o campaign                   # about an hour and a half
+  sudo lab campaign --repeat datasets/recordings/manifest.toml -o again
 ";
 
 #[derive(Debug, Subcommand)]
 enum Task {
     /// Run one fault and record it; a run whose counters do not prove the fault is discarded and repeated
     Run(RunArgs),
+    /// Run every fault several times, with all severities, mechanisms and workloads, into one folder
+    ///
+    /// A campaign that was interrupted goes on where it was: a run whose recording is there is not repeated.
+    Campaign(CampaignArgs),
+    /// Write the manifest of a folder of recordings, from what they say of themselves
+    Manifest {
+        /// The folder; its manifest.toml is replaced
+        folder: PathBuf,
+    },
     /// Say what this machine lacks for the lab, and the one command that installs it
     Doctor(CaptureArgs),
 }
@@ -83,10 +96,48 @@ struct RunArgs {
     capture: CaptureArgs,
 }
 
+#[derive(Debug, Args)]
+struct CampaignArgs {
+    /// Runs of each fault
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    runs: u32,
+
+    /// Seconds that each fault lasts
+    #[arg(long, default_value_t = 20, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    duration: u64,
+
+    /// The first seed
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    seed: u64,
+
+    /// These faults only, separated by commas
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = fault)]
+    faults: Vec<Fault>,
+
+    /// Make the runs of this manifest again, instead of new ones
+    #[arg(long, value_name = "MANIFEST", conflicts_with_all = ["runs", "duration", "seed", "faults"])]
+    repeat: Option<PathBuf>,
+
+    /// Where the recordings and their manifest go
+    #[arg(short, long, value_name = "FOLDER", default_value = "campaign")]
+    output: PathBuf,
+
+    #[command(flatten)]
+    capture: CaptureArgs,
+}
+
 impl Lab {
     pub fn run(self) -> Result<Exit> {
         match self.task {
             Task::Run(args) => args.run(),
+            Task::Campaign(args) => args.run(),
+            Task::Manifest { folder } => {
+                let manifest = Manifest::of(&folder)?;
+                manifest.write(&folder)?;
+                let packets: u64 = manifest.recordings.iter().map(|entry| entry.packets).sum();
+                writeln!(std::io::stdout(), "{} recordings, {packets} packets", manifest.recordings.len())?;
+                Ok(Exit::Done)
+            }
             Task::Doctor(args) => {
                 let diagnosis = doctor::diagnose(args.find().ok().as_deref());
                 std::io::stdout().write_all(diagnosis.text().as_bytes())?;
@@ -121,20 +172,56 @@ impl RunArgs {
     }
 }
 
+impl CampaignArgs {
+    fn run(self) -> Result<Exit> {
+        let interrupt = Interrupt::install().context("cannot listen to signals")?;
+        let capture = self.capture.find()?;
+        let tally = match self.repeat {
+            Some(manifest) => campaign::repeat(&manifest, &self.output, &capture, &interrupt)?,
+            None => {
+                let faults = if self.faults.is_empty() { Fault::ALL.to_vec() } else { self.faults };
+                let duration = Duration::from_secs(self.duration);
+                let (runs, seed, folder) = (self.runs, self.seed, self.output.clone());
+                Campaign { faults, runs, duration, seed, folder, capture }.run(&interrupt)?
+            }
+        };
+        for reason in &tally.failed {
+            tracing::error!("not made: {reason}");
+        }
+        let (made, kept, failed) = (tally.made, tally.kept, tally.failed.len());
+        writeln!(
+            std::io::stdout(),
+            "{made} made, {kept} were there, {failed} not made: {}",
+            self.output.display()
+        )?;
+        if failed > 0 {
+            bail!("{failed} runs did not take");
+        }
+        Ok(Exit::Done)
+    }
+}
+
 impl CaptureArgs {
     fn find(&self) -> Result<PathBuf> {
         let path = match &self.capture {
             Some(path) => path.clone(),
-            None => std::env::current_exe().context("cannot find this program's own path")?.with_file_name("capture"),
+            None => std::env::current_exe()
+                .context("cannot find this program's own path")?
+                .with_file_name("capture"),
         };
         // Absolute: the recorder is started from another mount namespace's view of the same files.
         std::path::absolute(&path).ok().filter(|path| path.is_file()).with_context(|| {
-            format!("there is no `capture` at {}: build it (cargo build), or name it by --capture", path.display())
+            format!(
+                "there is no `capture` at {}: build it (cargo build), or name it by --capture",
+                path.display()
+            )
         })
     }
 }
 
 fn fault(text: &str) -> Result<Fault, String> {
     let label: Label = text.parse().map_err(|error| format!("{error}"))?;
-    label.fault().ok_or_else(|| format!("{text} is the number of no fault; the last is {}", Fault::ALL.len() - 1))
+    label
+        .fault()
+        .ok_or_else(|| format!("{text} is the number of no fault; the last is {}", Fault::ALL.len() - 1))
 }

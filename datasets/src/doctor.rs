@@ -40,7 +40,9 @@ pub fn diagnose(capture: Option<&Path>) -> Diagnosis {
         }
     }
     if !geteuid().is_root() {
-        found.problems.push("no root: namespaces, control groups and raw sockets need it (run with sudo)".into());
+        found
+            .problems
+            .push("no root: namespaces, control groups and raw sockets need it (run with sudo)".into());
     }
     for (path, purpose) in [("/dev/net/tun", "latency jitter"), ("/dev/loop-control", "disk saturation")] {
         if !Path::new(path).exists() {
@@ -52,7 +54,9 @@ pub fn diagnose(capture: Option<&Path>) -> Diagnosis {
         found.problems.push("the kernel lacks the congestion control `cubic` (modprobe tcp_cubic)".into());
     }
     if capture.is_none() {
-        found.problems.push("`capture` is not beside `lab`: build it (cargo build), or name it by --capture".into());
+        found
+            .problems
+            .push("`capture` is not beside `lab`: build it (cargo build), or name it by --capture".into());
     }
     found
 }
@@ -70,7 +74,11 @@ impl Diagnosis {
         let mut text: String = self.problems.iter().map(|problem| format!("{problem}\n")).collect();
         if !self.packages.is_empty() {
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "\n  sudo apt-get install -y --no-install-recommends {}", self.packages.join(" "));
+            let _ = writeln!(
+                text,
+                "\n  sudo apt-get install -y --no-install-recommends {}",
+                self.packages.join(" ")
+            );
         }
         text
     }

@@ -12,9 +12,9 @@ pub struct Draw(Xoshiro256PlusPlus);
 impl Draw {
     pub fn new(seed: u64, purpose: &str) -> Self {
         // FNV-1a: a named, stable hash, which std's is not.
-        let hash = purpose
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+        let hash = purpose.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+        });
         Self(Xoshiro256PlusPlus::seed_from_u64(seed ^ hash))
     }
 
@@ -55,7 +55,8 @@ mod tests {
 
     #[test]
     fn a_seed_gives_the_same_numbers_and_a_purpose_its_own() {
-        let of = |seed, purpose| (0..4).map(|_| 0).scan(Draw::new(seed, purpose), |d, _| Some(d.integer(0, 999)));
+        let of =
+            |seed, purpose| (0..4).map(|_| 0).scan(Draw::new(seed, purpose), |d, _| Some(d.integer(0, 999)));
         let first: Vec<u32> = of(7, "load").collect();
         assert_eq!(first, of(7, "load").collect::<Vec<_>>());
         assert_ne!(first, of(7, "fault").collect::<Vec<_>>());

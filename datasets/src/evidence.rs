@@ -41,7 +41,8 @@ impl fmt::Display for Evidence {
         if !self.holds() {
             return f.write_str(&self.contradictions.join("; "));
         }
-        let counters: Vec<String> = self.counters.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let counters: Vec<String> =
+            self.counters.iter().map(|(name, value)| format!("{name}={value}")).collect();
         f.write_str(&counters.join(" "))
     }
 }

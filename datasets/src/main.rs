@@ -1,5 +1,6 @@
 //! The fault lab: makes real faults between network namespaces, proves them, and records them.
 
+mod campaign;
 mod cgroup;
 mod command;
 mod counters;
@@ -8,8 +9,10 @@ mod draw;
 mod evidence;
 mod fault;
 mod load;
+mod manifest;
 mod node;
 mod process;
+mod proof;
 mod recorder;
 mod run;
 mod scene;

@@ -74,7 +74,8 @@ impl Node {
         let name = self.name;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let process = self.spawn(line, command)?;
-        let output = process.finish(input, COMMAND_LIMIT).with_context(|| format!("node `{name}`: `{line}`"))?;
+        let output =
+            process.finish(input, COMMAND_LIMIT).with_context(|| format!("node `{name}`: `{line}`"))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
             bail!("node `{name}`: `{line}` ended with {}: {}", output.status, said.trim());
@@ -160,7 +161,10 @@ impl Drop for Keeper {
 /// Moves the calling thread into fresh namespaces; its children go into the process namespace as well.
 fn enter_new_namespaces(name: &str) -> Result<()> {
     unshare(
-        CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID,
+        CloneFlags::CLONE_NEWNET
+            | CloneFlags::CLONE_NEWUTS
+            | CloneFlags::CLONE_NEWNS
+            | CloneFlags::CLONE_NEWPID,
     )?;
     nix::unistd::sethostname(name)?;
     // Mounts made here stay here. /sys is left alone: remounted, it would hide bpffs and tracefs.

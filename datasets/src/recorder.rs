@@ -1,17 +1,19 @@
 //! The recording of a run: the real `capture record` on the server's interface, and what the lab adds to it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use event::{Event, Fault, Label, Mark, Timestamp};
 use nix::sys::signal::Signal;
+use recording::{Header, Item, Options, Reader, Writer};
+use tempfile::TempDir;
 
-use crate::evidence::Evidence;
-use crate::fault::Recipe;
 use crate::node::Node;
 use crate::process::Process;
-use crate::run::{Destination, Plan, Stretch};
+use crate::proof::Proof;
+use crate::run::Destination;
 use crate::topology::SERVER_INTERFACE;
 
 /// Loading kernel programs takes a fraction of a second; a busy machine takes longer.
@@ -20,26 +22,27 @@ const STOP_LIMIT: Duration = Duration::from_secs(20);
 
 pub struct Recorder {
     process: Process,
-    raw: tempfile::TempPath,
-    file: std::path::PathBuf,
+    raw: PathBuf,
+    file: PathBuf,
+    /// Holds `raw`; removed when this is dropped.
+    _directory: TempDir,
 }
 
 impl Recorder {
     /// Records into a file beside the destination until [`Recorder::keep`] makes it the destination.
     pub fn start(server: &Node, to: &Destination) -> Result<Self> {
-        let folder = to.file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let raw = tempfile::Builder::new()
+        let folder = folder_of(&to.file);
+        let directory = tempfile::Builder::new()
             .prefix(".lab-")
-            .suffix(".mcap")
-            .tempfile_in(folder)
-            .with_context(|| format!("cannot write to {}", folder.display()))?
-            .into_temp_path();
+            .tempdir_in(folder)
+            .with_context(|| format!("cannot write to {}", folder.display()))?;
+        let raw = directory.path().join("raw.mcap");
         let mut capture = Command::new(&to.capture);
         capture.args(["record", SERVER_INTERFACE, "--duration", "0", "--quiet", "-o"]).arg(&raw);
         capture.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut process = server.spawn("capture record", capture)?;
         await_header(&mut process, &raw)?;
-        Ok(Self { process, raw, file: to.file.clone() })
+        Ok(Self { process, raw, file: to.file.clone(), _directory: directory })
     }
 
     /// Ends the recording in order.
@@ -52,10 +55,55 @@ impl Recorder {
         Ok(())
     }
 
-    pub fn keep(self, _: &Plan, _: &Recipe, _: Stretch, _: &Evidence, _: u32) -> Result<()> {
-        let Self { raw, file, .. } = self;
-        raw.persist(&file).with_context(|| format!("cannot write {}", file.display()))
+    /// Writes the recording to its destination, with the label's marks and the proof of the fault inside.
+    pub fn keep(self, proof: &Proof, began: Timestamp) -> Result<()> {
+        let mut reader = Reader::open(&self.raw)?;
+        let mut events = Vec::new();
+        while let Some(item) = reader.next_item()? {
+            match item {
+                Item::Packets(packets) => events.extend(packets.iter().map(|packet| Event::Packet(*packet))),
+                Item::Event(event) => events.push(event),
+            }
+        }
+        if !reader.report().is_whole() {
+            bail!("`capture record` left a damaged recording at {}", self.raw.display());
+        }
+        let header = Header {
+            node: "server".to_owned(),
+            command: proof.command(),
+            // Which machine it was does not matter to anyone, and may to its owner.
+            boot_id: String::new(),
+            label: Some(Label::NORMAL),
+            metadata: proof.to_pairs(),
+            ..reader.header().clone()
+        };
+        place_mark(&mut events, began, proof.fault);
+        self.write(&header, &events)
     }
+
+    fn write(&self, header: &Header, events: &[Event]) -> Result<()> {
+        // Chunks end by size: the capture is over, and large chunks compress better.
+        let options = Options { flush_after: None, level: 19, ..Options::default() };
+        let folder = tempfile::tempdir_in(folder_of(&self.file)).context("cannot create a directory")?;
+        let whole = folder.path().join("whole.mcap");
+        let mut writer = Writer::create(&whole, header, options)?;
+        for event in events {
+            writer.write(event)?;
+        }
+        writer.finish()?;
+        std::fs::rename(&whole, &self.file).with_context(|| format!("cannot write {}", self.file.display()))
+    }
+}
+
+/// From `time` on the fault's label holds. The mark stands before everything that arrived later.
+fn place_mark(events: &mut Vec<Event>, time: Timestamp, fault: Fault) {
+    let place = events.iter().position(|event| event.arrival() >= time).unwrap_or(events.len());
+    let note = format!("lab: {fault} begins");
+    events.insert(place, Event::Mark(Mark { time, arrival: time, label: Some(fault.into()), note }));
+}
+
+fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// The recorder is at work as soon as its file has a beginning.

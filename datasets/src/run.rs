@@ -12,6 +12,7 @@ use crate::draw::Draw;
 use crate::evidence::Evidence;
 use crate::fault::{Dose, Recipe, Severity};
 use crate::load::{Load, Workload};
+use crate::proof::Proof;
 use crate::recorder::Recorder;
 use crate::scene::Scene;
 
@@ -44,12 +45,8 @@ pub struct Outcome {
     pub attempts: u32,
 }
 
-/// From when to when the fault was on.
-#[derive(Clone, Copy, Debug)]
-pub struct Stretch {
-    pub from: Timestamp,
-    pub to: Timestamp,
-}
+/// The raw recording of an attempt, where one was asked for, and when its fault began.
+type Recorded = Option<(Recorder, Timestamp)>;
 
 /// Where the recording goes and what makes it.
 pub struct Destination {
@@ -61,17 +58,24 @@ impl Plan {
     /// Runs it until the fault has taken, and records it where a destination is given.
     pub fn run(&self, destination: Option<&Destination>, interrupt: &Interrupt) -> Result<Outcome> {
         for attempts in 1..=ATTEMPTS {
-            let evidence = self.attempt(destination, interrupt, attempts)?;
-            if evidence.holds() {
-                tracing::info!("{} ({}, {}) took: {evidence}", self.fault, self.severity_name(), self.mechanism);
-                return Ok(Outcome { evidence, attempts });
+            let (evidence, recording) = self.attempt(destination, interrupt)?;
+            let outcome = Outcome { evidence, attempts };
+            if outcome.evidence.holds() {
+                if let Some((recorder, began)) = recording {
+                    recorder.keep(&Proof::new(self, &outcome), began)?;
+                }
+                return Ok(outcome);
             }
-            tracing::warn!("attempt {attempts} of {ATTEMPTS} is discarded: {}: {evidence}", self.fault);
+            tracing::warn!(
+                "attempt {attempts} of {ATTEMPTS} is discarded: {}: {}",
+                self.fault,
+                outcome.evidence
+            );
         }
         bail!("{} did not take in {ATTEMPTS} attempts (mechanism {})", self.fault, self.mechanism)
     }
 
-    fn attempt(&self, to: Option<&Destination>, interrupt: &Interrupt, attempt: u32) -> Result<Evidence> {
+    fn attempt(&self, to: Option<&Destination>, interrupt: &Interrupt) -> Result<(Evidence, Recorded)> {
         let recipe = Recipe::of(self.fault);
         let limit = WARM_UP + WINDOW + self.duration + GRACE;
         let mut scene = Scene::set(limit).context("cannot set the scene")?;
@@ -87,11 +91,11 @@ impl Plan {
             limit: self.duration + GRACE,
         };
         let (served, failed) = load.counts();
-        let from = now();
+        let began = now();
         let end = Instant::now() + self.duration;
-        let injection = (recipe.inject)(&mut scene, dose).with_context(|| format!("cannot inject {}", self.fault))?;
+        let injection =
+            (recipe.inject)(&mut scene, dose).with_context(|| format!("cannot inject {}", self.fault))?;
         sleep_until(end, interrupt)?;
-        let stretch = Stretch { from, to: now() };
         // The recording is cut off here: what drains after a fault is neither normal nor the fault.
         if let Some(recorder) = &mut recorder {
             recorder.stop()?;
@@ -101,16 +105,7 @@ impl Plan {
         evidence.note("exchanges_completed", served);
         evidence.note("exchanges_failed", failed);
         load.finish()?;
-        if let Some(recorder) = recorder
-            && evidence.holds()
-        {
-            recorder.keep(self, recipe, stretch, &evidence, attempt)?;
-        }
-        Ok(evidence)
-    }
-
-    pub fn severity_name(&self) -> &'static str {
-        self.severity.of(["low", "medium", "high"])
+        Ok((evidence, recorder.map(|recorder| (recorder, began))))
     }
 }
 

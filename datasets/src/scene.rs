@@ -31,8 +31,10 @@ impl Scene {
     pub fn set(limit: Duration) -> Result<Self> {
         sweep()?;
         let prefix = format!("{PREFIX}{}-", std::process::id());
-        let directory =
-            tempfile::Builder::new().prefix(&prefix).tempdir_in(PLACE).context("cannot create a directory in /var/tmp")?;
+        let directory = tempfile::Builder::new()
+            .prefix(&prefix)
+            .tempdir_in(PLACE)
+            .context("cannot create a directory in /var/tmp")?;
         let groups = Groups::create()?;
         let topology = Topology::build()?;
         let app = App::start(&topology.server, limit)?;

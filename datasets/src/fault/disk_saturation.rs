@@ -21,9 +21,9 @@ pub const RECIPE: Recipe = Recipe {
 };
 
 /// Requests in flight.
-const DEPTH: [(u32, u32); 3] = [(16, 24), (32, 64), (96, 160)];
-/// Bytes of the file that is read and written: small enough for any disk.
-const FILE: &str = "256m";
+const DEPTH: [(u32, u32); 3] = [(24, 36), (40, 72), (96, 160)];
+/// Of the file that is read and written; it has to be written first, which must not take long.
+const FILE: &str = "64m";
 /// Hundredths of a request: a disk is saturated from a mean queue of 10 on.
 const LEAST_QUEUE: u64 = 10_00;
 
@@ -44,14 +44,21 @@ fn inject(scene: &mut Scene, mut dose: Dose) -> Result<Box<dyn Injection>> {
     let (low, high) = dose.severity.of(DEPTH);
     let depth = dose.draw.integer(low, high);
     let mut fio = Command::new("fio");
-    fio.args(["--name=neighbour", "--thread", "--direct=1", "--ioengine=libaio", "--time_based", "--norandommap"])
-        .args(["--bs=16k", "--output=/dev/null", "--fallocate=none"])
-        .arg(format!("--rw={}", if dose.mechanism == "mixed" { "randrw" } else { "randread" }))
-        .arg(format!("--size={FILE}"))
-        .arg(format!("--iodepth={depth}"))
-        .arg(format!("--directory={}", scene.directory().display()))
-        .arg(format!("--runtime={}", dose.limit.as_secs()))
-        .arg(format!("--randseed={}", dose.draw.integer(1, u32::MAX)));
+    fio.args([
+        "--name=neighbour",
+        "--thread",
+        "--direct=1",
+        "--ioengine=libaio",
+        "--time_based",
+        "--norandommap",
+    ])
+    .args(["--bs=16k", "--output=/dev/null", "--fallocate=none"])
+    .arg(format!("--rw={}", if dose.mechanism == "mixed" { "randrw" } else { "randread" }))
+    .arg(format!("--size={FILE}"))
+    .arg(format!("--iodepth={depth}"))
+    .arg(format!("--directory={}", scene.directory().display()))
+    .arg(format!("--runtime={}", dose.limit.as_secs()))
+    .arg(format!("--randseed={}", dose.draw.integer(1, u32::MAX)));
     let (before, since) = (usage(scene)?, Instant::now());
     let fio = scene.topology.server.spawn("fio", scene.groups.joined(&fio))?;
     Ok(Box::new(DiskSaturation { before, since, fio }))
@@ -63,7 +70,8 @@ fn usage(scene: &Scene) -> Result<Usage> {
     let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
     let statistics = fs::read_to_string("/proc/diskstats").context("cannot read /proc/diskstats")?;
     let line = statistics.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).find(|fields| {
-        fields.first() == Some(&major.to_string().as_str()) && fields.get(1) == Some(&minor.to_string().as_str())
+        fields.first() == Some(&major.to_string().as_str())
+            && fields.get(1) == Some(&minor.to_string().as_str())
     });
     let line = line.context("/var/tmp is on no block device")?;
     let field = |place: usize| line.get(place).and_then(|text| text.parse().ok()).unwrap_or_default();

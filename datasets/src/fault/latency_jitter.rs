@@ -182,9 +182,7 @@ struct Bufferbloat {
 fn bufferbloat(scene: &mut Scene, dose: &Dose) -> Result<Box<dyn Injection>> {
     let (rate, queue) = dose.severity.of(LINK);
     let Topology { client, router, .. } = &scene.topology;
-    router.run(&format!(
-        "tc qdisc add dev client0 root tbf rate {rate}mbit burst 16kb limit {queue}kb"
-    ))?;
+    router.run(&format!("tc qdisc add dev client0 root tbf rate {rate}mbit burst 16kb limit {queue}kb"))?;
     let session = Session::new(dose.limit);
     let until = session.clone();
     let download = client.thread("bulk", move || {
@@ -201,7 +199,8 @@ impl Injection for Bufferbloat {
         let json = scene.topology.router.run("tc -j -s qdisc show dev client0")?;
         self.session.end();
         self.download.join().ok().context("the bulk download panicked")??;
-        let found: serde_json::Value = serde_json::from_str(&json).context("cannot parse the output of tc -j")?;
+        let found: serde_json::Value =
+            serde_json::from_str(&json).context("cannot parse the output of tc -j")?;
         let queue = found.as_array().and_then(|all| all.iter().find(|one| one["kind"] == "tbf"));
         let queue = queue.context("the slow link is gone")?;
         let count = |name: &str| queue[name].as_u64().unwrap_or_default();

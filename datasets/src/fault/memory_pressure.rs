@@ -3,10 +3,9 @@
 //! `thrash`: a neighbour in the group holds nearly all of it, and files are read again and again because they no
 //! longer fit into what is left. `oom`: the neighbour wants more than there is, is killed and comes back.
 
-use std::fs;
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use event::Fault;
 
 use super::{Dose, Injection, Recipe};
@@ -24,11 +23,11 @@ pub const RECIPE: Recipe = Recipe {
 };
 
 const MIB: u64 = 1 << 20;
-/// The group's limit.
-const LIMIT: [(u32, u32); 3] = [(160, 224), (112, 144), (80, 96)];
-/// What the neighbour holds, in percent of the limit.
-const HELD: [u64; 3] = [90, 92, 94];
-/// What it wants in the `oom` variant.
+/// The group's limit in MiB.
+const LIMIT: [(u32, u32); 3] = [(280, 340), (230, 270), (190, 220)];
+/// What the neighbour leaves of it to the servers and to files, in MiB.
+const LEFT: [u64; 3] = [26, 20, 15];
+/// What it wants in the `oom` variant, in percent of the limit.
 const WANTED: [u64; 3] = [110, 150, 250];
 
 struct MemoryPressure {
@@ -43,21 +42,26 @@ fn inject(scene: &mut Scene, mut dose: Dose) -> Result<Box<dyn Injection>> {
     let (low, high) = dose.severity.of(LIMIT);
     let limit = u64::from(dose.draw.integer(low, high)) * MIB;
     let oom = dose.mechanism == "oom";
-    let share = dose.severity.of(if oom { WANTED } else { HELD });
+    let held =
+        if oom { limit * dose.severity.of(WANTED) / 100 } else { limit - dose.severity.of(LEFT) * MIB };
     let before = scene.groups.memory()?;
     scene.groups.limit_memory(limit)?;
     let seconds = dose.limit.as_secs();
-    let mut neighbours = vec![neighbour(scene, &format!(
-        "exec stress-ng --vm 1 --vm-bytes {} --vm-hang 0 --vm-populate --timeout {seconds}s",
-        limit * share / 100
-    ))?];
+    let mut neighbours = vec![neighbour(
+        scene,
+        &format!("exec stress-ng --vm 1 --vm-bytes {} --vm-hang 0 --vm-populate --timeout {seconds}s", held),
+    )?];
     if !oom {
+        // Written inside the group: its pages are then the group's own.
         let file = scene.directory().join("thrash");
-        fs::write(&file, vec![0; usize::try_from(limit / 2)?]).context("cannot write a file to read")?;
-        let file = file.display();
-        neighbours.push(neighbour(scene, &format!(
-            "exec timeout {seconds} sh -c 'while cat {file} > /dev/null; do :; done'"
-        ))?);
+        let (file, bytes) = (file.display(), limit / 2);
+        neighbours.push(neighbour(
+            scene,
+            &format!(
+                "head -c {bytes} /dev/zero > {file} && \
+                 exec timeout {seconds} sh -c 'while cat {file} > /dev/null; do :; done'"
+            ),
+        )?);
     }
     Ok(Box::new(MemoryPressure { before, limit, kills_expected: oom, neighbours }))
 }

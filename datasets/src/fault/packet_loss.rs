@@ -62,7 +62,8 @@ impl Injection for PacketLoss {
 
 /// Packets of the counters in nft's JSON.
 fn counted(json: &str) -> Result<u64> {
-    let ruleset: serde_json::Value = serde_json::from_str(json).context("cannot parse the output of nft -j")?;
+    let ruleset: serde_json::Value =
+        serde_json::from_str(json).context("cannot parse the output of nft -j")?;
     let rules = ruleset["nftables"].as_array().context("nft -j printed no ruleset")?;
     let expressions = rules.iter().filter_map(|entry| entry["rule"]["expr"].as_array()).flatten();
     let packets: Vec<u64> = expressions.filter_map(|e| e["counter"]["packets"].as_u64()).collect();

@@ -102,7 +102,8 @@ fn flood(rate: f64, limit: Duration, session: &Session, draw: &mut Draw) -> io::
 fn syn(draw: &mut Draw) -> io::Result<Vec<u8>> {
     let source = Ipv4Addr::from(u32::from(SPOOFED) + draw.integer(1, 0xfffe));
     let port = u16::try_from(draw.integer(1024, 65_535)).unwrap_or(1024);
-    let options = [TcpOptionElement::MaximumSegmentSize(1460), TcpOptionElement::SelectiveAcknowledgementPermitted];
+    let options =
+        [TcpOptionElement::MaximumSegmentSize(1460), TcpOptionElement::SelectiveAcknowledgementPermitted];
     let builder = PacketBuilder::ipv4(source.octets(), SERVER.octets(), 64)
         .tcp(port, 80, draw.integer(0, u32::MAX), 64_240)
         .syn()
@@ -125,7 +126,9 @@ mod tests {
             let headers = etherparse::PacketHeaders::from_ip_slice(&packet).unwrap();
             let Some(etherparse::NetHeaders::Ipv4(ip, _)) = headers.net else { panic!("no IPv4 header") };
             assert_eq!(ip.source[..2], [198, 19]);
-            let Some(etherparse::TransportHeader::Tcp(tcp)) = headers.transport else { panic!("no TCP header") };
+            let Some(etherparse::TransportHeader::Tcp(tcp)) = headers.transport else {
+                panic!("no TCP header")
+            };
             assert!(tcp.syn && !tcp.ack && tcp.destination_port == 80);
         }
     }

@@ -35,9 +35,8 @@ fn inject(scene: &mut Scene, mut dose: Dose) -> Result<Box<dyn Injection>> {
     let before = Counters::read(&scene.topology.server)?;
     let (low, high) = dose.severity.of(UPLOADERS);
     let count = dose.draw.integer(low, high);
-    let uploaders = Crowd::start(&scene.topology.client, count, &mut dose, |_, session| {
-        load::call(UPLOAD, session)
-    })?;
+    let uploaders =
+        Crowd::start(&scene.topology.client, count, &mut dose, |_, session| load::call(UPLOAD, session))?;
     Ok(Box::new(ZeroWindow { before, uploaders }))
 }
 

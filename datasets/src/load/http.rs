@@ -136,13 +136,9 @@ fn parse(bytes: &[u8]) -> io::Result<Option<(Reply, usize)>> {
 }
 
 /// One small page, over the kept connection where there is one.
-pub fn page(
-    kept: &mut Option<TcpStream>,
-    draw: &mut Draw,
-    close: bool,
-    session: &Session,
-) -> io::Result<()> {
-    let path = if draw.chance(MISSING) { "/missing".to_owned() } else { format!("/page-{}", draw.choice(&PAGES)) };
+pub fn page(kept: &mut Option<TcpStream>, draw: &mut Draw, close: bool, session: &Session) -> io::Result<()> {
+    let path =
+        if draw.chance(MISSING) { "/missing".to_owned() } else { format!("/page-{}", draw.choice(&PAGES)) };
     let mut connection = match kept.take() {
         Some(stream) => Connection::over(stream, session)?,
         None => connect(80, session)?,

@@ -34,14 +34,29 @@ pub enum Workload {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Habit {
     /// Small pages, `per_connection` of them before the connection is closed.
-    Pages { think: Duration, per_connection: u32 },
-    Downloads { think: Duration },
-    Uploads { think: Duration, kib: (u32, u32) },
-    Lookups { think: Duration },
+    Pages {
+        think: Duration,
+        per_connection: u32,
+    },
+    Downloads {
+        think: Duration,
+    },
+    Uploads {
+        think: Duration,
+        kib: (u32, u32),
+    },
+    Lookups {
+        think: Duration,
+    },
     /// Requests to the application, with bodies from a form to a file.
-    Calls { think: Duration, kib: (u32, u32) },
+    Calls {
+        think: Duration,
+        kib: (u32, u32),
+    },
     /// A connection that is kept open and used now and then.
-    Idle { think: Duration },
+    Idle {
+        think: Duration,
+    },
 }
 
 /// No client makes more exchanges than this, whatever the clock says.
@@ -148,7 +163,10 @@ fn clients(workload: Workload, draw: &mut Draw) -> Vec<Habit> {
     };
     match workload {
         Workload::Web => {
-            many(draw, (4, 8), &|d| Habit::Pages { think: ms(d, 80.0, 400.0), per_connection: d.integer(1, 30) });
+            many(draw, (4, 8), &|d| Habit::Pages {
+                think: ms(d, 80.0, 400.0),
+                per_connection: d.integer(1, 30),
+            });
             many(draw, (1, 3), &|d| Habit::Downloads { think: ms(d, 800.0, 2500.0) });
             many(draw, (1, 3), &|d| Habit::Uploads { think: ms(d, 800.0, 2500.0), kib: (30, 400) });
             many(draw, (2, 4), &|d| Habit::Lookups { think: ms(d, 150.0, 600.0) });
@@ -156,7 +174,10 @@ fn clients(workload: Workload, draw: &mut Draw) -> Vec<Habit> {
             many(draw, (3, 6), &|d| Habit::Idle { think: ms(d, 2_000.0, 9_000.0) });
         }
         Workload::Batch => {
-            many(draw, (1, 3), &|d| Habit::Pages { think: ms(d, 300.0, 900.0), per_connection: d.integer(1, 5) });
+            many(draw, (1, 3), &|d| Habit::Pages {
+                think: ms(d, 300.0, 900.0),
+                per_connection: d.integer(1, 5),
+            });
             many(draw, (2, 4), &|d| Habit::Downloads { think: ms(d, 500.0, 4_000.0) });
             many(draw, (2, 4), &|d| Habit::Uploads { think: ms(d, 500.0, 4_000.0), kib: (200, 1_500) });
             many(draw, (1, 2), &|d| Habit::Lookups { think: ms(d, 500.0, 1_500.0) });
@@ -188,7 +209,7 @@ fn act(habit: Habit, mut draw: Draw, session: &Session, tally: &Tally) {
                 http::upload(&mut draw, bytes, session)
             }
             Habit::Calls { kib, .. } => call(draw.integer(kib.0, kib.1) * 1024, session),
-            Habit::Lookups { .. } => lookup::any_host(&mut draw, session).map(drop),
+            Habit::Lookups { .. } => any_host(&mut draw, session).map(drop),
         };
         // What the end of the session cut short has neither completed nor failed.
         if result.is_ok() || !session.is_over() {

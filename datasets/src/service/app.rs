@@ -56,7 +56,10 @@ impl App {
                 accept(&listener, &knobs_there, &session_there);
             }
         })?;
-        listening.recv().context("the application cannot enter its node")?.context("cannot listen on port 8080")?;
+        listening
+            .recv()
+            .context("the application cannot enter its node")?
+            .context("cannot listen on port 8080")?;
         Ok(Self { knobs, session, acceptor: Some(acceptor) })
     }
 }
@@ -130,7 +133,8 @@ fn serve(mut stream: TcpStream, knobs: &Knobs, session: &Session) -> io::Result<
             seen += buffer.len();
             buffer.clear();
         }
-        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\ndone\n")?;
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\ndone\n")?;
         knobs.served.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())
@@ -170,6 +174,7 @@ fn request(bytes: &[u8]) -> io::Result<Option<(usize, usize)>> {
         return Ok(None);
     };
     let length = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
-    let body = length.and_then(|header| std::str::from_utf8(header.value).ok()?.parse().ok()).unwrap_or_default();
+    let body =
+        length.and_then(|header| std::str::from_utf8(header.value).ok()?.parse().ok()).unwrap_or_default();
     Ok(Some((head, body)))
 }

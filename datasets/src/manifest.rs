@@ -1,0 +1,98 @@
+//! The manifest of a set of recordings: what each one is, and the hash by which it is known. TOML, for people
+//! and for programs; it is made from the recordings alone, which carry their proof inside.
+
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use event::Source;
+use recording::Reader;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::proof::Proof;
+
+/// Stands beside its recordings.
+pub const NAME: &str = "manifest.toml";
+
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    #[serde(rename = "recording", default)]
+    pub recordings: Vec<Entry>,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Below the manifest's folder.
+    pub file: PathBuf,
+    pub bytes: u64,
+    pub sha256: String,
+    pub packets: u64,
+    /// Release of the kernel that it was made on.
+    pub kernel: String,
+    #[serde(flatten)]
+    pub proof: Proof,
+}
+
+impl Entry {
+    /// Describes one recording, which has to be whole.
+    pub fn of(folder: &Path, file: &Path) -> Result<Self> {
+        let path = folder.join(file);
+        let mut reader = Reader::open(&path)?;
+        while reader.next_item()?.is_some() {}
+        if !reader.report().is_whole() {
+            bail!("{} is damaged: make it again (`lab campaign` does)", path.display());
+        }
+        let proof = Proof::from_header(reader.header(), &path)?;
+        let (bytes, sha256) = hash(&path)?;
+        let packets = reader.report().counts.get(Source::Packets);
+        Ok(Self {
+            file: file.to_owned(),
+            bytes,
+            sha256,
+            packets,
+            kernel: reader.header().kernel.clone(),
+            proof,
+        })
+    }
+}
+
+impl Manifest {
+    /// Describes all recordings of a folder, in the order of their names.
+    pub fn of(folder: &Path) -> Result<Self> {
+        let entries = fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
+        let mut files = Vec::new();
+        for entry in entries {
+            let name = PathBuf::from(
+                entry.with_context(|| format!("cannot list {}", folder.display()))?.file_name(),
+            );
+            if name.extension().is_some_and(|extension| extension == "mcap") {
+                files.push(name);
+            }
+        }
+        files.sort();
+        let recordings = files.iter().map(|file| Entry::of(folder, file)).collect::<Result<_>>()?;
+        Ok(Self { recordings })
+    }
+
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let path = folder.join(NAME);
+        let text = toml::to_string(self).context("cannot write the manifest as TOML")?;
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(NAME);
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        toml::from_str(&text).with_context(|| format!("{} is no manifest", path.display()))
+    }
+}
+
+fn hash(path: &Path) -> Result<(u64, String)> {
+    let mut bytes = Vec::new();
+    let mut file = fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    file.read_to_end(&mut bytes).with_context(|| format!("cannot read {}", path.display()))?;
+    let digest = Sha256::digest(&bytes);
+    Ok((bytes.len() as u64, digest.iter().map(|byte| format!("{byte:02x}")).collect()))
+}
