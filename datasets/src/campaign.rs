@@ -14,7 +14,7 @@ use crate::fault::{Recipe, Severity};
 use crate::load::Workload;
 use crate::manifest::{Entry, Manifest};
 use crate::proof::Proof;
-use crate::run::{Destination, Plan};
+use crate::run::{Destination, Plan, Witnesses};
 
 /// What a campaign makes.
 pub struct Campaign {
@@ -71,7 +71,7 @@ impl Campaign {
             if is_made(&file, plan) {
                 tally.kept += 1;
             } else {
-                match plan.run(Some(&Destination { file, capture: self.capture.clone() }), interrupt) {
+                match plan.run(&recorded(file, &self.capture), interrupt) {
                     Ok(_) => tally.made += 1,
                     Err(error) if interrupt.is_raised() => return Err(error),
                     Err(error) => tally.failed.push(format!("{}: {error:#}", file_name(plan).display())),
@@ -98,6 +98,11 @@ fn is_made(file: &Path, plan: &Plan) -> bool {
     proof.and_then(|proof| proof.plan().ok()).as_ref() == Some(plan)
 }
 
+fn recorded(file: PathBuf, capture: &Path) -> Witnesses {
+    let destination = Destination { file, capture: capture.to_owned() };
+    Witnesses { recording: Some(destination), command: None }
+}
+
 fn file_name(plan: &Plan) -> PathBuf {
     let Plan { fault, mechanism, seed, .. } = plan;
     let (severity, workload) = (plan.severity, plan.workload);
@@ -114,8 +119,7 @@ pub fn repeat(manifest: &Path, folder: &Path, capture: &Path, interrupt: &Interr
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let mut tally = Tally::default();
     for Entry { file, proof, .. } in Manifest::read(source)?.recordings {
-        let destination = Destination { file: folder.join(&file), capture: capture.to_owned() };
-        match proof.plan()?.run(Some(&destination), interrupt) {
+        match proof.plan()?.run(&recorded(folder.join(&file), capture), interrupt) {
             Ok(_) => tally.made += 1,
             Err(error) if interrupt.is_raised() => return Err(error),
             Err(error) => tally.failed.push(format!("{}: {error:#}", file.display())),

@@ -14,7 +14,7 @@ use crate::doctor;
 use crate::fault::{Recipe, Severity};
 use crate::load::Workload;
 use crate::manifest::Manifest;
-use crate::run::{Destination, Plan};
+use crate::run::{Destination, Plan, Witnesses};
 
 /// Make real faults between network namespaces, prove them, and record them
 ///
@@ -29,14 +29,15 @@ pub struct Lab {
     task: Task,
 }
 
-const EXAMPLES: &str = "\
-Examples:
+const EXAMPLES: &str = r#"Examples:
   lab doctor
   sudo lab run --fault packet-loss --severity medium --seed 7 --duration 30 -o loss.mcap
   sudo lab run --fault syn-flood --mechanism no-cookies     # make and prove it, record nothing
-  sudo lab campaign --runs 10 -o campaign                   # about an hour and a half
+  sudo lab run --fault packet-loss --severity high --duration 15 \
+      --with "infer --iface eth0 --webhook http://127.0.0.1:9000/"   # watch it live
+  sudo lab campaign --runs 10 -o campaign                   # about an hour
   sudo lab campaign --repeat datasets/recordings/manifest.toml -o again
-";
+"#;
 
 #[derive(Debug, Subcommand)]
 enum Task {
@@ -91,6 +92,13 @@ struct RunArgs {
     /// The recording to write; without it the fault is made and proved, and nothing recorded
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+
+    /// Run this shell command on the server node, from the start of the load to the end of the fault
+    ///
+    /// It sees the server's interface (eth0), loopback, processes and files, prints to where lab prints, and is
+    /// sent SIGINT at the end (and killed 20 s later). A run that does not take is repeated, and so is it.
+    #[arg(long = "with", value_name = "COMMAND")]
+    command: Option<String>,
 
     #[command(flatten)]
     capture: CaptureArgs,
@@ -165,9 +173,16 @@ impl RunArgs {
             Some(file) => Some(Destination { file, capture: self.capture.find()? }),
             None => None,
         };
-        let outcome = plan.run(destination.as_ref(), &interrupt)?;
-        tracing::debug!("{} attempts", outcome.attempts);
-        writeln!(std::io::stdout(), "{}", outcome.evidence)?;
+        // A command that watches has stdout to itself.
+        let watched = self.command.is_some();
+        let witnesses = Witnesses { recording: destination, command: self.command };
+        let outcome = plan.run(&witnesses, &interrupt)?;
+        let (fault, attempts, evidence) = (self.fault, outcome.attempts, outcome.evidence);
+        if watched {
+            tracing::info!("{fault} took (attempt {attempts}): {evidence}");
+        } else {
+            writeln!(std::io::stdout(), "{evidence}")?;
+        }
         Ok(Exit::Done)
     }
 }

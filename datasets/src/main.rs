@@ -18,6 +18,7 @@ mod run;
 mod scene;
 mod service;
 mod topology;
+mod witness;
 
 use std::process::ExitCode;
 

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 /// How often a wait looks whether the process has ended.
@@ -53,6 +53,16 @@ impl Process {
     pub fn stop(&mut self, signal: Signal, limit: Duration) -> Result<ExitStatus> {
         if self.child.try_wait()?.is_none() {
             self.signal(signal)?;
+        }
+        self.wait(limit)
+    }
+
+    /// [`Process::stop`] for a shell and all that it started.
+    pub fn stop_group(&mut self, signal: Signal, limit: Duration) -> Result<ExitStatus> {
+        if self.child.try_wait()?.is_none() {
+            let id = i32::try_from(self.child.id()).context("a process id out of range")?;
+            killpg(Pid::from_raw(id), signal)
+                .with_context(|| format!("cannot send {signal} to `{}`", self.what))?;
         }
         self.wait(limit)
     }

@@ -15,6 +15,7 @@ use crate::load::{Load, Workload};
 use crate::proof::Proof;
 use crate::recorder::Recorder;
 use crate::scene::Scene;
+use crate::witness::Witness;
 
 /// Before the fault: the load runs in, and the recording has some rows of label 0.
 const WARM_UP: Duration = Duration::from_secs(3);
@@ -48,6 +49,14 @@ pub struct Outcome {
 /// The raw recording of an attempt, where one was asked for, and when its fault began.
 type Recorded = Option<(Recorder, Timestamp)>;
 
+/// Who watches a run.
+#[derive(Default)]
+pub struct Witnesses {
+    pub recording: Option<Destination>,
+    /// A shell command that runs on the server node.
+    pub command: Option<String>,
+}
+
 /// Where the recording goes and what makes it.
 pub struct Destination {
     pub file: PathBuf,
@@ -55,10 +64,10 @@ pub struct Destination {
 }
 
 impl Plan {
-    /// Runs it until the fault has taken, and records it where a destination is given.
-    pub fn run(&self, destination: Option<&Destination>, interrupt: &Interrupt) -> Result<Outcome> {
+    /// Runs it until the fault has taken.
+    pub fn run(&self, witnesses: &Witnesses, interrupt: &Interrupt) -> Result<Outcome> {
         for attempts in 1..=ATTEMPTS {
-            let (evidence, recording) = self.attempt(destination, interrupt)?;
+            let (evidence, recording) = self.attempt(witnesses, interrupt)?;
             let outcome = Outcome { evidence, attempts };
             if outcome.evidence.holds() {
                 if let Some((recorder, began)) = recording {
@@ -75,12 +84,15 @@ impl Plan {
         bail!("{} did not take in {ATTEMPTS} attempts (mechanism {})", self.fault, self.mechanism)
     }
 
-    fn attempt(&self, to: Option<&Destination>, interrupt: &Interrupt) -> Result<(Evidence, Recorded)> {
+    fn attempt(&self, witnesses: &Witnesses, interrupt: &Interrupt) -> Result<(Evidence, Recorded)> {
         let recipe = Recipe::of(self.fault);
         let limit = WARM_UP + WINDOW + self.duration + GRACE;
         let mut scene = Scene::set(limit).context("cannot set the scene")?;
         let load = Load::start(&scene.topology.client, self.workload, self.seed, limit)?;
-        let mut recorder = to.map(|to| Recorder::start(&scene.topology.server, to)).transpose()?;
+        let server = &scene.topology.server;
+        let mut witness =
+            witnesses.command.as_deref().map(|line| Witness::start(server, line)).transpose()?;
+        let mut recorder = witnesses.recording.as_ref().map(|to| Recorder::start(server, to)).transpose()?;
         sleep_until(Instant::now() + WARM_UP, interrupt)?;
         sleep_until(next_window(), interrupt)?;
 
@@ -99,6 +111,9 @@ impl Plan {
         // The recording is cut off here: what drains after a fault is neither normal nor the fault.
         if let Some(recorder) = &mut recorder {
             recorder.stop()?;
+        }
+        if let Some(witness) = &mut witness {
+            witness.stop();
         }
         let mut evidence = injection.end(&mut scene)?;
         let (served, failed) = (load.counts().0 - served, load.counts().1 - failed);

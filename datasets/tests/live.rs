@@ -201,6 +201,19 @@ fn a_killed_lab_leaves_no_process_and_the_next_one_sweeps_the_rest() {
 }
 
 #[test]
+fn a_command_sees_the_run_from_the_server() {
+    if !can_run("a_command_sees_the_run_from_the_server") {
+        return;
+    }
+    let command = "hostname; trap 'echo interrupted; exit 0' INT; while :; do sleep 0.1; done";
+    let arguments = ["run", "--fault", "0", "--duration", "1", "--with", command];
+    let output = finish(lab(&arguments).spawn().unwrap(), Duration::from_secs(60));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{output:?}");
+    assert!(said.starts_with("server\ninterrupted\n"), "{said}");
+}
+
+#[test]
 fn what_cannot_be_run_is_refused_with_a_remedy() {
     let refused = |arguments: &[&str]| {
         let output = lab(arguments).output().unwrap();
