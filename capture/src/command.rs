@@ -1,6 +1,8 @@
 //! The command line: one file per subcommand.
 
 mod import;
+mod info;
+mod verify;
 
 use clap::{Parser, Subcommand};
 use cli::{Exit, LogArgs};
@@ -18,12 +20,16 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Import(import::Import),
+    Info(info::Info),
+    Verify(verify::Verify),
 }
 
 impl Command {
     pub fn run(&self) -> anyhow::Result<Exit> {
         match self {
             Self::Import(import) => import.run(),
+            Self::Info(info) => info.run(),
+            Self::Verify(verify) => verify.run(),
         }
     }
 }

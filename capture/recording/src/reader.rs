@@ -51,6 +51,22 @@ impl Report {
     pub fn is_whole(&self) -> bool {
         self.end == Some(End::Complete) && self.damage.is_empty() && self.lost.total() == 0
     }
+
+    /// One line for everything that keeps the recording from being whole.
+    pub fn complaints(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self.damage.iter().map(ToString::to_string).collect();
+        if let Some(End::Cut { offset, time }) = self.end {
+            let time = time.map_or("no event before it".to_owned(), |time| format!("last event at {time}"));
+            lines.push(format!("cut at byte {offset}, {time}: it was not finished, or is incomplete"));
+        }
+        if self.lost.total() > 0 {
+            lines.push(format!("missing for that: {}", self.lost));
+        }
+        if self.unknown > 0 {
+            lines.push(format!("{} events of kinds that only a newer version knows", self.unknown));
+        }
+        lines
+    }
 }
 
 /// What comes next: packets in runs, because they are many, and other events one by one.
