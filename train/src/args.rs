@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::forest::ClassWeight;
 
@@ -11,7 +11,9 @@ Examples:
   replay --window 5 a.mcap > a.csv; replay --window 5 b.mcap > b.csv
   train a.csv b.csv --model rf -o model.flm
   train runs/*.csv --class-weight balanced --min-leaf 5 --metrics-json metrics.json
+  train runs/*.csv --report model-report.html --card model.md
   zstdcat rows.csv.zst | train - --seed 7
+  train inspect model.flm
 
 A file of rows is one recording; inside a file, rows that more than 10 empty windows set apart count as
 different recordings. Scores come from recordings that the judged model has not seen.";
@@ -33,8 +35,76 @@ pub enum ModelKind {
 ///
 /// The same rows, settings and seed give the same bytes of model, whatever the number of threads.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "train", version, after_help = format!("{EXAMPLES}\n\n{}", cli::EXIT_CODES))]
+#[command(name = "train", version, after_help = format!("{EXAMPLES}\n\n{}", cli::EXIT_CODES),
+          args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    #[command(flatten)]
+    pub fit: FitArgs,
+
+    #[command(flatten)]
+    pub log: cli::LogArgs,
+}
+
+/// What else can be done with models.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    Inspect(InspectArgs),
+    Compare(CompareArgs),
+    Export(ExportArgs),
+}
+
+/// Say what a model file holds
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  train inspect model.flm\n  train inspect model.flm --json | jq .evaluation\n  \
+                        train inspect tree.flm --tree 0"
+)]
+pub struct InspectArgs {
+    #[arg(value_name = "MODEL.flm")]
+    pub model: PathBuf,
+
+    /// The file's header as JSON
+    #[arg(long, conflicts_with = "tree")]
+    pub json: bool,
+
+    /// Print this tree, counted from 0, as indented questions
+    #[arg(long, value_name = "N")]
+    pub tree: Option<usize>,
+}
+
+/// Judge two models on the same rows
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:\n  train compare old.flm new.flm --data fresh-1.csv fresh-2.csv")]
+pub struct CompareArgs {
+    #[arg(value_name = "A.flm")]
+    pub a: PathBuf,
+
+    #[arg(value_name = "B.flm")]
+    pub b: PathBuf,
+
+    /// Labelled rows; a file that a model was trained on is said to be one
+    #[arg(long, value_name = "FEATURES.csv", required = true, num_args = 1..)]
+    pub data: Vec<PathBuf>,
+}
+
+/// Write a model for other programs
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:\n  train export model.flm --onnx model.onnx")]
+pub struct ExportArgs {
+    #[arg(value_name = "MODEL.flm")]
+    pub model: PathBuf,
+
+    /// As ONNX (ai.onnx.ml 3): input `features` of float32, outputs `label` and `probabilities`
+    #[arg(long, value_name = "FILE")]
+    pub onnx: PathBuf,
+}
+
+/// What to fit, on what, and how to judge it
+#[derive(Clone, Debug, clap::Args)]
+pub struct FitArgs {
     /// Feature rows as `replay` writes them; `-` is standard input
     #[arg(value_name = "FEATURES.csv", default_value = "features.csv")]
     pub inputs: Vec<PathBuf>,
@@ -50,6 +120,14 @@ pub struct Args {
     /// Also write the scores as JSON; `-` is standard output
     #[arg(long, value_name = "FILE")]
     pub metrics_json: Option<PathBuf>,
+
+    /// Also write a model card in Markdown
+    #[arg(long, value_name = "FILE")]
+    pub card: Option<PathBuf>,
+
+    /// Also write a report with plots: one HTML file that needs no network
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
 
     /// Seed of everything that is drawn
     #[arg(long, default_value_t = 1)]
@@ -99,9 +177,6 @@ pub struct Args {
     /// Save the model that was judged, fitted without the held-out recordings, instead of one fitted on all
     #[arg(long, help_heading = "Evaluation")]
     pub keep_held_out: bool,
-
-    #[command(flatten)]
-    pub log: cli::LogArgs,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

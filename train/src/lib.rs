@@ -1,11 +1,15 @@
 //! Fits models on feature rows and judges them on recordings they have not seen.
 
 mod args;
+mod compare;
 pub mod data;
 pub mod evaluate;
 pub mod forest;
+mod inspect;
 pub mod isolation;
+mod onnx;
 mod plan;
+mod report;
 pub mod rules;
 mod run;
 mod set;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use cli::Exit;
@@ -12,30 +12,48 @@ use model::{Calibration, Evaluation, Forest, Input, InputKind, Meta, Model, Prof
 use rayon::prelude::*;
 use tracing::info;
 
-use crate::args::{Args, ModelKind};
+use crate::args::{Args, Command, ExportArgs, FitArgs, ModelKind};
+use crate::compare;
 use crate::data::{self, Table, csv};
-use crate::evaluate::{self, Procedure};
+use crate::evaluate::{self, Judged, Procedure};
 use crate::forest::{self, FeaturesPerNode, Settings};
+use crate::inspect;
 use crate::isolation::{self, ANOMALY};
+use crate::onnx;
 use crate::plan::Plan;
+use crate::report;
 use crate::set::{LabelledSet, NORMAL};
 
 const NANOSECONDS: f64 = 1e9;
 
-/// Trains as the command line says.
+/// Does what the command line says.
 ///
 /// # Errors
-/// Whatever keeps the model from being written; an older model file is then untouched.
+/// Whatever keeps a file from being written; an older one is then untouched.
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(args.threads.map_or(0, usize::from))
-        .build()
-        .context("cannot start the threads to fit with")?;
-    pool.install(|| train(args))
+    match &args.command {
+        Some(Command::Inspect(args)) => inspect::run(args),
+        Some(Command::Compare(args)) => compare::run(args),
+        Some(Command::Export(args)) => export(args),
+        None => {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(args.fit.threads.map_or(0, usize::from))
+                .build()
+                .context("cannot start the threads to fit with")?;
+            pool.install(|| train(&args.fit))
+        }
+    }
 }
 
-fn train(args: &Args) -> anyhow::Result<Exit> {
-    let (table, window) = read(args)?;
+fn export(args: &ExportArgs) -> anyhow::Result<Exit> {
+    let model = Model::load(&args.model)?;
+    replace(&args.onnx, &onnx::encode(&model))?;
+    info!("wrote {}: {} trees of {}", args.onnx.display(), model.forest().trees(), args.model.display());
+    Ok(Exit::Done)
+}
+
+fn train(args: &FitArgs) -> anyhow::Result<Exit> {
+    let (table, window) = read(&args.inputs, args.window)?;
     let set = labelled(table, window, args.model)?;
     let plan = plan(args);
     let procedure = Procedure { hold_out: args.hold_out, folds: usize::from(args.folds), seed: args.seed };
@@ -43,21 +61,22 @@ fn train(args: &Args) -> anyhow::Result<Exit> {
     if let Some(judged) = &judged {
         evaluate::tell(&judged.evaluation);
     }
-    let fitted = match judged {
+    let fitted = match &judged {
         Some(judged) if args.keep_held_out => Fitted {
-            forest: judged.forest,
+            forest: judged.forest.clone(),
             calibration: judged.calibration,
-            rows: judged.fitted,
-            evaluation: Some(judged.evaluation),
+            rows: judged.fitted.clone(),
         },
-        judged => {
+        _ => {
             let rows = set.all();
             let (forest, own) = plan.fit(&set, &rows, "fitting")?;
             let calibration = own.or(judged.as_ref().and_then(|judged| judged.calibration));
-            Fitted { forest, calibration, rows, evaluation: judged.map(|judged| judged.evaluation) }
+            Fitted { forest, calibration, rows }
         }
     };
-    let model = assemble(&set, &plan, fitted, args)?;
+    let evaluation = judged.as_ref().map(|judged| judged.evaluation.clone());
+    let model = assemble(&set, &plan, fitted, evaluation, args)?;
+    write_reports(args, &set, judged.as_ref(), &model)?;
     write_metrics(args, &model)?;
     replace(&args.output, &model.to_bytes())?;
     info!(
@@ -77,7 +96,6 @@ struct Fitted {
     forest: Forest,
     calibration: Option<Calibration>,
     rows: Vec<u32>,
-    evaluation: Option<Evaluation>,
 }
 
 /// The classes that a kind of model tells apart.
@@ -102,13 +120,13 @@ fn labelled(mut table: Table, window: i64, kind: ModelKind) -> anyhow::Result<La
 }
 
 /// All rows with their groups, and the windows' length in nanoseconds.
-fn read(args: &Args) -> anyhow::Result<(Table, i64)> {
-    let sizes = args.inputs.iter().map(|path| std::fs::metadata(path).map_or(0, |file| file.len()));
+pub fn read(inputs: &[PathBuf], window: Option<f64>) -> anyhow::Result<(Table, i64)> {
+    let sizes = inputs.iter().map(|path| std::fs::metadata(path).map_or(0, |file| file.len()));
     let progress = cli::of_bytes(sizes.sum(), "reading");
-    let mut table = csv::read(&args.inputs, &|bytes| progress.inc(bytes))?;
+    let mut table = csv::read(inputs, &|bytes| progress.inc(bytes))?;
     progress.finish_and_clear();
     #[allow(clippy::cast_possible_truncation)] // at most a day
-    let given = args.window.map(|seconds| (seconds * NANOSECONDS).round() as i64);
+    let given = window.map(|seconds| (seconds * NANOSECONDS).round() as i64);
     let window = given.or_else(|| data::window_of(&table)).context(
         "every file holds one window alone, so the windows' length cannot be told: give it by --window SECONDS",
     )?;
@@ -123,7 +141,7 @@ fn read(args: &Args) -> anyhow::Result<(Table, i64)> {
     Ok((table, window))
 }
 
-fn plan(args: &Args) -> Plan {
+fn plan(args: &FitArgs) -> Plan {
     let trees = usize::from(args.trees);
     match args.model {
         ModelKind::Rf => Plan::Forest(Settings {
@@ -144,7 +162,13 @@ fn plan(args: &Args) -> Plan {
     }
 }
 
-fn assemble(set: &LabelledSet, plan: &Plan, fitted: Fitted, args: &Args) -> anyhow::Result<Model> {
+fn assemble(
+    set: &LabelledSet,
+    plan: &Plan,
+    fitted: Fitted,
+    evaluation: Option<Evaluation>,
+    args: &FitArgs,
+) -> anyhow::Result<Model> {
     let profile: Vec<Profile> = set
         .table
         .columns
@@ -168,7 +192,7 @@ fn assemble(set: &LabelledSet, plan: &Plan, fitted: Fitted, args: &Args) -> anyh
             data: set.table.files.clone(),
         },
         calibration: fitted.calibration,
-        evaluation: fitted.evaluation,
+        evaluation,
     };
     Ok(Model::new(&meta, &fitted.forest, &profile)?)
 }
@@ -186,7 +210,7 @@ fn inputs() -> Vec<Input> {
 }
 
 /// The settings that a model came from, as the model file tells them.
-fn described(plan: &Plan, args: &Args) -> BTreeMap<String, String> {
+fn described(plan: &Plan, args: &FitArgs) -> BTreeMap<String, String> {
     let fitted_on = if args.keep_held_out { "the recordings not held out" } else { "all recordings" };
     let mut entries = vec![
         ("hold-out", args.hold_out.to_string()),
@@ -212,7 +236,23 @@ fn described(plan: &Plan, args: &Args) -> BTreeMap<String, String> {
     entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-fn write_metrics(args: &Args, model: &Model) -> anyhow::Result<()> {
+fn write_reports(
+    args: &FitArgs,
+    set: &LabelledSet,
+    judged: Option<&Judged>,
+    model: &Model,
+) -> anyhow::Result<()> {
+    let name = args.output.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    if let Some(path) = &args.card {
+        replace(path, report::card(&name, model).as_bytes())?;
+    }
+    if let Some(path) = &args.report {
+        replace(path, report::html(&name, model, set, judged).as_bytes())?;
+    }
+    Ok(())
+}
+
+fn write_metrics(args: &FitArgs, model: &Model) -> anyhow::Result<()> {
     let Some(path) = &args.metrics_json else { return Ok(()) };
     let metrics = serde_json::json!({
         "model": args.output.file_name().map(|name| name.to_string_lossy()),
@@ -231,7 +271,7 @@ fn write_metrics(args: &Args, model: &Model) -> anyhow::Result<()> {
 }
 
 /// Writes a file beside its place and moves it there when it is complete.
-fn replace(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+pub fn replace(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let what = || format!("cannot write {}", path.display());
     let mut file = tempfile::Builder::new()

@@ -219,3 +219,67 @@ fn bad_input_is_refused_with_its_place_and_a_remedy() {
     assert!(stderr(&train(folder.path(), &["absent.csv"])).contains("cannot open absent.csv"));
     assert_eq!(train(folder.path(), &["x.csv", "--trees", "0"]).status.code(), Some(2));
 }
+
+#[test]
+fn a_model_is_inspected_and_compared() {
+    let (folder, names) = folder();
+    for (kind, name) in [("rf", "a.flm"), ("tree", "b.flm")] {
+        let more = ["--model", kind, "--trees", "20", "--keep-held-out", "-o", name];
+        assert!(train(folder.path(), &arguments(&names, &more)).status.success());
+    }
+    let output = train(folder.path(), &["inspect", "a.flm"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    for expected in ["random-forest", "this release's", "packet-loss (384 rows of 4 recordings)", "macro F1"]
+    {
+        assert!(text.contains(expected), "{expected} is not in {text}");
+    }
+    let output = train(folder.path(), &["inspect", "a.flm", "--json"]);
+    let header: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(header["meta"]["kind"], "random-forest");
+    assert_eq!(header["trees"], 20);
+    let output = train(folder.path(), &["inspect", "b.flm", "--tree", "0"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("half_open_connections > ") || text.contains("retransmission_rate > "), "{text}");
+    assert!(
+        stderr(&train(folder.path(), &["inspect", "b.flm", "--tree", "1"])).contains("there is no tree 1")
+    );
+    assert!(stderr(&train(folder.path(), &["inspect", "absent.flm"])).contains("absent.flm"));
+    std::fs::write(folder.path().join("not.flm"), "PK").unwrap();
+    assert!(stderr(&train(folder.path(), &["inspect", "not.flm"])).contains("not a Faultline model"));
+
+    std::fs::write(folder.path().join("new.csv"), recording(2, 5_000_000, 4, &mut Noise(99))).unwrap();
+    let output = train(folder.path(), &["compare", "a.flm", "b.flm", "--data", "new.csv", &names[0]]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("packet-loss") && text.contains("both right"), "{text}");
+    assert!(stderr(&output).contains(&format!("A was trained on {}", names[0])), "{}", stderr(&output));
+    assert!(!stderr(&output).contains("trained on new.csv"));
+}
+
+#[test]
+fn the_report_stands_alone_and_shows_its_plots() {
+    let (folder, names) = folder();
+    let more = ["--trees", "20", "--report", "report.html", "--card", "card.md"];
+    let output = train(folder.path(), &arguments(&names, &more));
+    assert!(output.status.success(), "{}", stderr(&output));
+    let page = std::fs::read_to_string(folder.path().join("report.html")).unwrap();
+    for (plot, count) in [("pr-curve", 3), ("reliability-plot", 1), ("importance-plot", 1), ("\"matrix\"", 1)]
+    {
+        assert_eq!(page.matches(&format!("class=\"{}", plot.trim_matches('"'))).count(), count, "{plot}");
+    }
+    for foreign in ["http://", "https://", "<script", "src=", "@import", "url("] {
+        assert!(!page.contains(foreign), "{foreign} in the report");
+    }
+    assert!(!page.contains("NaN") && !page.contains("inf"), "a number that is none");
+    for tag in ["svg", "table", "tr", "figure", "div", "g", "h2", "p"] {
+        let opened = page.matches(&format!("<{tag}>")).count() + page.matches(&format!("<{tag} ")).count();
+        assert_eq!(opened, page.matches(&format!("</{tag}>")).count(), "{tag}");
+    }
+    let card = std::fs::read_to_string(folder.path().join("card.md")).unwrap();
+    let model = Model::load(&folder.path().join("model.flm")).unwrap();
+    assert!(card.contains(&model.hash().to_string()));
+    assert!(
+        card.contains("| packet-loss |") && card.contains("run-0-0.csv") && card.contains("src_ip"),
+        "{card}"
+    );
+}

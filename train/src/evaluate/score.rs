@@ -65,28 +65,28 @@ pub fn macro_f1(actual: &[u8], predicted: &[u8], classes: usize) -> f64 {
 }
 
 /// One class's counts of a confusion matrix.
-struct PerClass {
-    hits: u64,
-    rows: u64,
-    predicted: u64,
+pub struct PerClass {
+    pub hits: u64,
+    pub rows: u64,
+    pub predicted: u64,
 }
 
 impl PerClass {
-    fn new(k: usize, confusion: &[Vec<u64>]) -> Self {
+    pub fn new(k: usize, confusion: &[Vec<u64>]) -> Self {
         let predicted = confusion.iter().map(|row| row[k]).sum();
         Self { hits: confusion[k][k], rows: confusion[k].iter().sum(), predicted }
     }
 
-    fn precision(&self) -> Option<f64> {
+    pub fn precision(&self) -> Option<f64> {
         (self.predicted > 0).then(|| self.hits as f64 / self.predicted as f64)
     }
 
-    fn recall(&self) -> Option<f64> {
+    pub fn recall(&self) -> Option<f64> {
         (self.rows > 0).then(|| self.hits as f64 / self.rows as f64)
     }
 
     /// 2 TP / (2 TP + FP + FN): defined wherever the class has rows.
-    fn f1(&self) -> Option<f64> {
+    pub fn f1(&self) -> Option<f64> {
         (self.rows > 0).then(|| 2.0 * self.hits as f64 / (self.predicted + self.rows) as f64)
     }
 }

@@ -1,0 +1,143 @@
+//! The model card: what the model is for, where it comes from, how good it is and where it fails.
+
+use std::fmt::Write as _;
+
+use features::schema::{self, Input};
+use model::{Evaluation, Model};
+
+use super::number;
+use crate::evaluate::score::{ALARM, mean_and_deviation};
+
+/// Below this F1 a class is named as one that the model does not know well.
+const WEAK: f64 = 0.8;
+
+/// The card of the model in the file of that name. No clock and no path: the same model has the same card.
+pub fn card(name: &str, model: &Model) -> String {
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = head(&mut text, name, model);
+    let _ = data(&mut text, model);
+    match &model.meta().evaluation {
+        None => {
+            text += "\n## Scores\n\nNot judged: no recording could be held out. Its quality is unknown.\n"
+        }
+        Some(evaluation) => {
+            let _ = scores(&mut text, evaluation);
+            let _ = weaknesses(&mut text, evaluation);
+        }
+    }
+    text
+}
+
+fn head(text: &mut String, name: &str, model: &Model) -> std::fmt::Result {
+    let meta = model.meta();
+    let forest = model.forest();
+    writeln!(text, "# {name}\n")?;
+    writeln!(
+        text,
+        "A {} that tells {} classes apart, from {} inputs per flow and window of {} s. It is made for \
+         Faultline's `infer`.\n",
+        meta.kind.name().replace('-', " "),
+        meta.classes.len(),
+        meta.inputs.len(),
+        meta.window_ns as f64 / 1e9
+    )?;
+    writeln!(text, "| | |\n|---|---|")?;
+    writeln!(text, "| SHA-256 | `{}` |", model.hash())?;
+    writeln!(text, "| schema | `{}` |", meta.schema)?;
+    writeln!(
+        text,
+        "| size | {} trees, depth {}, {} bytes |",
+        forest.trees(),
+        forest.depth(),
+        model.to_bytes().len()
+    )?;
+    writeln!(text, "| trained by | train {}, seed {} |", meta.training.version, meta.training.seed)?;
+    writeln!(text, "| random numbers | {} |", meta.training.rng)?;
+    let settings: Vec<String> =
+        meta.training.settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
+    writeln!(text, "| settings | {} |", settings.join(", "))
+}
+
+fn data(text: &mut String, model: &Model) -> std::fmt::Result {
+    let meta = model.meta();
+    writeln!(text, "\n## Data\n\n| label | class | rows | recordings |\n|---|---|---|---|")?;
+    for class in &meta.classes {
+        writeln!(text, "| {} | {} | {} | {} |", class.label, class.name, class.rows, class.groups)?;
+    }
+    writeln!(text, "\n| file | rows | SHA-256 |\n|---|---|---|")?;
+    for file in &meta.training.data {
+        writeln!(text, "| {} | {} | `{}` |", file.name, file.rows, file.sha256)?;
+    }
+    let never = schema::COLUMNS.iter().filter(|column| column.input == Input::Never);
+    let never: Vec<&str> = never.map(|column| column.name).collect();
+    writeln!(
+        text,
+        "\nNever an input, because they identify a recording or are free text: {}.",
+        never.join(", ")
+    )
+}
+
+fn scores(text: &mut String, evaluation: &Evaluation) -> std::fmt::Result {
+    writeln!(
+        text,
+        "\n## Scores\n\nOn recordings that the judged model had not seen: {}.\n",
+        evaluation.split
+    )?;
+    writeln!(
+        text,
+        "| class | precision | recall | F1 | PR-AUC | rows | recordings |\n|---|---|---|---|---|---|---|"
+    )?;
+    for class in &evaluation.classes {
+        let values = [class.precision, class.recall, class.f1, class.pr_auc].map(number);
+        writeln!(text, "| {} | {} | {} | {} |", class.name, values.join(" | "), class.rows, class.groups)?;
+    }
+    writeln!(text, "\n| | macro F1 | MCC |\n|---|---|---|")?;
+    writeln!(text, "| this model | {:.3} | {:.3} |", evaluation.macro_f1, evaluation.mcc)?;
+    for baseline in &evaluation.baselines {
+        writeln!(text, "| {} | {:.3} | {:.3} |", baseline.name, baseline.macro_f1, baseline.mcc)?;
+    }
+    writeln!(text, "\nCalibration error {:.3}.", evaluation.ece)?;
+    if let Some(alarms) = evaluation.false_alarms_per_hour {
+        writeln!(text, "{alarms:.1} false alarms per hour of normal windows, at a probability of {ALARM}.")?;
+    }
+    if !evaluation.folds.is_empty() {
+        let (mean, deviation) = mean_and_deviation(&evaluation.folds);
+        let folds = evaluation.folds.len();
+        writeln!(
+            text,
+            "Macro F1 over {folds} folds of the other recordings: {mean:.3}, standard deviation {deviation:.3}."
+        )?;
+    }
+    Ok(())
+}
+
+fn weaknesses(text: &mut String, evaluation: &Evaluation) -> std::fmt::Result {
+    writeln!(text, "\n## Known failures\n")?;
+    let mut none = true;
+    for (k, class) in evaluation.classes.iter().enumerate() {
+        let taken_for =
+            evaluation.confusion[k].iter().enumerate().filter(|(other, rows)| *other != k && **rows > 0);
+        let most = taken_for.max_by_key(|(other, rows)| (**rows, std::cmp::Reverse(*other)));
+        match class.f1 {
+            None => writeln!(text, "- {}: no held-out recording shows it, so nothing is known.", class.name)?,
+            Some(f1) if f1 < WEAK => {
+                write!(text, "- {}: F1 {f1:.3}", class.name)?;
+                if let Some((other, rows)) = most {
+                    let name = &evaluation.classes[other].name;
+                    write!(text, "; most often taken for {name} ({rows} of {} rows)", class.rows)?;
+                }
+                writeln!(text, ".")?;
+            }
+            Some(_) => continue,
+        }
+        none = false;
+    }
+    if none {
+        writeln!(
+            text,
+            "No class has an F1 below {WEAK} on the held-out recordings; other workloads may differ."
+        )?;
+    }
+    Ok(())
+}

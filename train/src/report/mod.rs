@@ -1,0 +1,12 @@
+//! What is told about a model beside its file: a card in Markdown, a report with plots.
+
+mod card;
+mod html;
+
+pub use card::card;
+pub use html::html;
+
+/// A share or a score with three decimals, or a dash where it is not defined.
+fn number(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"))
+}
