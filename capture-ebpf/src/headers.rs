@@ -311,12 +311,18 @@ fn transport(bytes: Bytes, ip: usize, headers: &mut Headers) -> Outcome {
     }
     headers.transport = kind;
     headers.transport_length = length as u32;
-    headers.marks |= PacketMarks::TRANSPORT.0;
     if is_tcp {
         // SAFETY: the check above.
         let length = u32::from(unsafe { load_u8(start + 12) } >> 4) * 4;
+        headers.transport_length = length;
+        if length < TCP as u32 {
+            // Nobody knows where its payload starts.
+            headers.transport = Transport::Ports;
+            headers.transport_length = u32::from(u16::MAX);
+            return FOUND;
+        }
+        headers.marks |= PacketMarks::TCP.0;
         if length > TCP as u32 {
-            headers.transport_length = length;
             headers.options = TcpOptions::Other;
             if length >= TCP_AND_TIMESTAMPS as u32
                 && bytes.holds(start, TCP_AND_TIMESTAMPS)

@@ -2,6 +2,7 @@
 
 mod import;
 mod info;
+mod record;
 mod verify;
 
 use clap::{Parser, Subcommand};
@@ -19,6 +20,7 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Record(record::Record),
     Import(import::Import),
     Info(info::Info),
     Verify(verify::Verify),
@@ -30,6 +32,7 @@ impl Command {
             Self::Import(import) => import.run(),
             Self::Info(info) => info.run(),
             Self::Verify(verify) => verify.run(),
+            Self::Record(record) => record.run(),
         }
     }
 }

@@ -22,8 +22,8 @@ impl PacketMarks {
     pub const FIRST_FRAGMENT: Self = Self(1 << 2);
     /// A fragment without a transport header.
     pub const LATER_FRAGMENT: Self = Self(1 << 3);
-    /// The transport header was there in full: the ports, and the TCP fields where the protocol is TCP.
-    pub const TRANSPORT: Self = Self(1 << 4);
+    /// A TCP header was there in full, and its length can be.
+    pub const TCP: Self = Self(1 << 4);
     /// The TCP timestamps option was there.
     pub const TIMESTAMPS: Self = Self(1 << 5);
     /// Every bit that has a meaning.

@@ -4,30 +4,20 @@ use std::net::IpAddr;
 
 use event::Protocol;
 
-use crate::ip::Datagram;
-
 /// Datagrams whose first fragment is remembered. Fragments of one datagram follow each other closely, so
 /// few are open at a time; a flood of first fragments overwrites, and the later ones then count as unmatched.
 const SLOTS: usize = 4096;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Key {
-    source: IpAddr,
-    destination: IpAddr,
-    protocol: Protocol,
-    identification: u32,
+/// What the fragments of one datagram have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FragmentKey {
+    pub source: IpAddr,
+    pub destination: IpAddr,
+    pub protocol: Protocol,
+    pub identification: u32,
 }
 
-impl Key {
-    fn of(datagram: &Datagram<'_>) -> Self {
-        Self {
-            source: datagram.source,
-            destination: datagram.destination,
-            protocol: datagram.protocol,
-            identification: datagram.identification,
-        }
-    }
-
+impl FragmentKey {
     /// The same on every machine and in every run, so that which datagram overwrites which is too.
     fn slot(&self) -> usize {
         let fold = |address: &IpAddr| match address {
@@ -46,22 +36,21 @@ impl Key {
 
 /// The ports of recent first fragments, in bounded memory.
 #[derive(Default)]
-pub(crate) struct Fragments {
+pub struct Fragments {
     /// Empty until the first fragment comes: most captures have none.
-    slots: Vec<Option<(Key, (u16, u16))>>,
+    slots: Vec<Option<(FragmentKey, (u16, u16))>>,
 }
 
 impl Fragments {
-    pub fn remember(&mut self, first: &Datagram<'_>, ports: (u16, u16)) {
+    /// Keeps the source and destination port of a first fragment.
+    pub fn remember(&mut self, first: FragmentKey, ports: (u16, u16)) {
         self.slots.resize(SLOTS, None);
-        let key = Key::of(first);
-        self.slots[key.slot()] = Some((key, ports));
+        self.slots[first.slot()] = Some((first, ports));
     }
 
-    /// The ports of the datagram that `later` belongs to, where its first fragment was seen.
-    pub fn ports(&self, later: &Datagram<'_>) -> Option<(u16, u16)> {
-        let key = Key::of(later);
-        let (owner, ports) = (*self.slots.get(key.slot())?)?;
-        (owner == key).then_some(ports)
+    /// The ports of the datagram that a later fragment belongs to, where its first fragment was seen.
+    pub fn ports(&self, later: FragmentKey) -> Option<(u16, u16)> {
+        let (owner, ports) = (*self.slots.get(later.slot())?)?;
+        (owner == later).then_some(ports)
     }
 }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use event::{Fragment, Protocol};
 
+use crate::fragment::FragmentKey;
 use crate::layer::Layer;
 use crate::skip::Skip;
 
@@ -26,6 +27,15 @@ pub(crate) struct Datagram<'a> {
 impl Datagram<'_> {
     fn carries(&self, protocol: u8) -> bool {
         self.protocol.0 == protocol && self.fragment != Fragment::Later
+    }
+
+    pub fn fragment_key(&self) -> FragmentKey {
+        FragmentKey {
+            source: self.source,
+            destination: self.destination,
+            protocol: self.protocol,
+            identification: self.identification,
+        }
     }
 }
 

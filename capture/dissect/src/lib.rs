@@ -29,6 +29,7 @@ mod tunnel;
 
 pub use capture::{Capture, Counts, Seen};
 pub use file::{Compression, Damage, DamageKind, Interface, OpenError, Reader, Record};
+pub use fragment::{FragmentKey, Fragments};
 pub use link::LinkType;
 pub use packet::{Dissected, Dissector, Frame, Imperfect};
 pub use skip::{Skip, Skipped};

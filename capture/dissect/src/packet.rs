@@ -115,7 +115,7 @@ impl Dissector {
     #[inline(always)]
     fn transport<'a>(&mut self, datagram: &Datagram<'a>) -> Result<Transport<'a>, Skip> {
         if datagram.fragment == Fragment::Later {
-            let ports = self.fragments.ports(datagram);
+            let ports = self.fragments.ports(datagram.fragment_key());
             self.imperfect.fragments_unmatched += u64::from(ports.is_none());
             let (source_port, destination_port) = ports.unwrap_or_default();
             return Ok(Transport {
@@ -131,7 +131,7 @@ impl Dissector {
             Header::Malformed => self.imperfect.transport_malformed += 1,
         }
         if datagram.fragment == Fragment::First {
-            self.fragments.remember(datagram, (transport.source_port, transport.destination_port));
+            self.fragments.remember(datagram.fragment_key(), (transport.source_port, transport.destination_port));
         }
         Ok(transport)
     }

@@ -10,7 +10,7 @@ use crate::format::{VERSION, Version, metadata};
 /// One reading of both clocks at the same instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockPair {
-    /// `CLOCK_MONOTONIC` of the node.
+    /// The node's clock that events are timed by: since boot, suspended time included (`CLOCK_BOOTTIME`).
     pub monotonic: Duration,
     pub wall: Timestamp,
 }

@@ -1,0 +1,31 @@
+//! What a node sees, as events: the sources behind `capture record`, for programs that watch a node live.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use capture::{Clock, Selection, source::{Source as _, tc}};
+//!
+//! let clock = Clock::start()?;
+//! let interfaces = Selection::parse(&["eth0"])?;
+//! let mut packets = tc::Tc::open(&interfaces, clock, tc::Options::default())?;
+//! loop {
+//!     packets.poll(&mut |event| println!("{event:?}"))?;
+//!     std::thread::sleep(capture::POLL_INTERVAL);
+//! }
+//! # }
+//! ```
+//!
+//! Everything happens in the network namespace of the calling thread.
+
+mod clock;
+mod link;
+mod object;
+mod selection;
+pub mod source;
+
+pub use clock::Clock;
+pub use link::{Interface, LinkLayer};
+pub use selection::{ParseSelectionError, Selection};
+
+/// How long a reader may sleep between two polls. The kernel programs wake nobody: a wake-up costs more than
+/// the record. At the default ring size this leaves room for 8 million packets a second.
+pub const POLL_INTERVAL: std::time::Duration = std::time::Duration::from_millis(10);

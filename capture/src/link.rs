@@ -1,0 +1,242 @@
+//! The network interfaces of a namespace, and what becomes of them, by rtnetlink.
+
+use std::io;
+
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
+use netlink_packet_route::route::{RouteAttribute, RouteMessage};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+
+/// What a packet on an interface starts with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkLayer {
+    Ethernet,
+    /// No link layer header: the IP header comes first.
+    Ip,
+}
+
+impl LinkLayer {
+    /// The LINKTYPE_ number that capture files know it by.
+    pub const fn link_type(self) -> u16 {
+        match self {
+            Self::Ethernet => 1,
+            Self::Ip => 101,
+        }
+    }
+}
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    pub index: u32,
+    pub name: String,
+    /// Absent where packets start with something that the programs cannot read.
+    pub link_layer: Option<LinkLayer>,
+    pub is_loopback: bool,
+    /// One end of a pair whose other end is often in a container (veth, netkit).
+    pub is_pair: bool,
+    /// Made by software: veth, bridge, tun and the like.
+    pub is_virtual: bool,
+}
+
+/// What became of an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It appeared, or something about it is different.
+    There(Interface),
+    Gone {
+        index: u32,
+        name: String,
+    },
+}
+
+/// A netlink datagram that carries a dump is at most this long (`NLMSG_GOODSIZE`, and 32 KiB since 4.10).
+const DATAGRAM: usize = 64 << 10;
+
+/// The interfaces of the calling thread's network namespace.
+pub fn interfaces() -> io::Result<Vec<Interface>> {
+    let mut found = Vec::new();
+    dump(RouteNetlinkMessage::GetLink(LinkMessage::default()), |message| {
+        if let RouteNetlinkMessage::NewLink(link) = message {
+            found.push(interface(&link));
+        }
+    })?;
+    found.sort_by_key(|interface: &Interface| interface.index);
+    Ok(found)
+}
+
+/// Indices of the interfaces that default routes leave by.
+pub fn uplinks() -> io::Result<Vec<u32>> {
+    let mut found = Vec::new();
+    dump(RouteNetlinkMessage::GetRoute(RouteMessage::default()), |message| {
+        if let RouteNetlinkMessage::NewRoute(route) = message
+            && route.header.destination_prefix_length == 0
+        {
+            found.extend(route.attributes.iter().filter_map(|attribute| match attribute {
+                RouteAttribute::Oif(index) => Some(*index),
+                _ => None,
+            }));
+        }
+    })?;
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
+}
+
+fn interface(link: &LinkMessage) -> Interface {
+    let mut name = String::new();
+    let mut kind = None;
+    for attribute in &link.attributes {
+        match attribute {
+            LinkAttribute::IfName(text) => name.clone_from(text),
+            LinkAttribute::LinkInfo(infos) => {
+                kind = infos.iter().find_map(|info| match info {
+                    LinkInfo::Kind(kind) => Some(kind.clone()),
+                    _ => None,
+                });
+            }
+            _ => {}
+        }
+    }
+    Interface {
+        index: link.header.index,
+        name,
+        link_layer: link_layer(link.header.link_layer_type),
+        is_loopback: link.header.flags.contains(LinkFlags::Loopback),
+        is_pair: matches!(kind, Some(InfoKind::Veth | InfoKind::Netkit)),
+        is_virtual: kind.is_some(),
+    }
+}
+
+const fn link_layer(kind: LinkLayerType) -> Option<LinkLayer> {
+    match kind {
+        LinkLayerType::Ether | LinkLayerType::Loopback => Some(LinkLayer::Ethernet),
+        // tun and wireguard, ipip, gre, sit, ip6tnl, rawip, ppp as the programs see it.
+        LinkLayerType::None
+        | LinkLayerType::Tunnel
+        | LinkLayerType::Tunnel6
+        | LinkLayerType::Sit
+        | LinkLayerType::Ipgre
+        | LinkLayerType::Ip6gre
+        | LinkLayerType::Rawip
+        | LinkLayerType::Ppp => Some(LinkLayer::Ip),
+        _ => None,
+    }
+}
+
+/// Asks for everything of a kind, and hands over the answers.
+fn dump(question: RouteNetlinkMessage, mut take: impl FnMut(RouteNetlinkMessage)) -> io::Result<()> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    let mut message = NetlinkMessage::from(question);
+    message.header.flags = NLM_F_DUMP | NLM_F_REQUEST;
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    socket.send(&bytes, 0)?;
+    let mut buffer = Vec::with_capacity(DATAGRAM);
+    loop {
+        buffer.clear();
+        socket.recv(&mut buffer, 0)?;
+        for answer in messages(&buffer) {
+            match answer? {
+                NetlinkPayload::Done(_) => return Ok(()),
+                NetlinkPayload::Error(error) => return Err(error.to_io()),
+                NetlinkPayload::InnerMessage(message) => take(message),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The messages of one datagram.
+fn messages(mut bytes: &[u8]) -> impl Iterator<Item = io::Result<NetlinkPayload<RouteNetlinkMessage>>> {
+    std::iter::from_fn(move || {
+        if bytes.is_empty() {
+            return None;
+        }
+        let message = match NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes) {
+            Ok(message) => message,
+            Err(error) => {
+                bytes = &[];
+                return Some(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
+            }
+        };
+        // Messages start at multiples of 4 bytes.
+        let length = (message.header.length as usize).next_multiple_of(4).max(4);
+        bytes = bytes.get(length..).unwrap_or_default();
+        Some(Ok(message.payload))
+    })
+}
+
+/// Tells of interfaces that come, change and go.
+#[derive(Debug)]
+pub struct Watch {
+    socket: Socket,
+    buffer: Vec<u8>,
+}
+
+/// `RTNLGRP_LINK`
+const GROUP_LINK: u32 = 1;
+
+impl Watch {
+    /// Tells of what happens from now on in the calling thread's network namespace.
+    pub fn start() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        socket.add_membership(GROUP_LINK)?;
+        socket.set_non_blocking(true)?;
+        Ok(Self { socket, buffer: Vec::with_capacity(DATAGRAM) })
+    }
+
+    /// What happened since the last call, in order. Does not wait.
+    ///
+    /// # Errors
+    /// `ENOBUFS` where more happened than the socket holds: ask for [`interfaces`] again.
+    pub fn changes(&mut self) -> io::Result<Vec<Change>> {
+        let mut changes = Vec::new();
+        loop {
+            self.buffer.clear();
+            match self.socket.recv(&mut self.buffer, 0) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(changes),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+                Ok(_) => {
+                    for message in messages(&self.buffer) {
+                        if let NetlinkPayload::InnerMessage(message) = message? {
+                            changes.extend(change(&message));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn change(message: &RouteNetlinkMessage) -> Option<Change> {
+    match message {
+        RouteNetlinkMessage::NewLink(link) => Some(Change::There(interface(link))),
+        RouteNetlinkMessage::DelLink(link) => {
+            let Interface { index, name, .. } = interface(link);
+            Some(Change::Gone { index, name })
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_an_interface_of_every_namespace() {
+        let found = interfaces().unwrap();
+        let loopback = found.iter().find(|interface| interface.is_loopback).unwrap();
+        assert_eq!((loopback.name.as_str(), loopback.link_layer), ("lo", Some(LinkLayer::Ethernet)));
+        for index in uplinks().unwrap() {
+            assert!(found.iter().any(|interface| interface.index == index));
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The embedded kernel object, and in one line why it cannot be used where it cannot.
+
+use std::io;
+
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use caps::{CapSet, Capability};
+use nix::sys::resource::{Resource, setrlimit};
+
+/// Built from capture-ebpf by `cargo xtask ebpf`.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("CAPTURE_OBJECT"));
+
+/// What this process or this kernel lacks for recording live.
+#[derive(Debug, thiserror::Error)]
+pub enum Lack {
+    #[error(
+        "missing {}: run as root, or give the program these capabilities; importing and reading recordings \
+         works without",
+        list(.0)
+    )]
+    Capabilities(Vec<Capability>),
+    #[error(
+        "the kernel refuses eBPF here ({0}): a container's seccomp profile or kernel lockdown may forbid it; \
+         importing and reading recordings works without"
+    )]
+    Refused(#[source] io::Error),
+    #[error(
+        "the kernel has no eBPF ring buffer: Linux 5.8 or newer is needed; importing and reading recordings \
+         works without"
+    )]
+    RingBuffer,
+    #[error("the kernel has no eBPF (CONFIG_BPF_SYSCALL): importing and reading recordings works without")]
+    Bpf,
+    #[error("the kernel programs cannot be loaded")]
+    Load(#[source] EbpfError),
+}
+
+fn list(capabilities: &[Capability]) -> String {
+    capabilities.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// What recording needs; CAP_SYS_ADMIN holds what CAP_BPF and CAP_PERFMON were split from in Linux 5.8.
+pub fn missing_capabilities() -> Vec<Capability> {
+    let has = |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
+    let admin = has(Capability::CAP_SYS_ADMIN);
+    let mut missing = vec![Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON];
+    missing.retain(|capability| {
+        let held = has(*capability) || (admin && *capability != Capability::CAP_NET_ADMIN);
+        !held
+    });
+    missing
+}
+
+/// Creates the object's maps, with a ring buffer of `ring_size` bytes; loads no program yet.
+pub fn load(ring_size: u32) -> Result<Ebpf, Lack> {
+    let missing = missing_capabilities();
+    if !missing.is_empty() {
+        return Err(Lack::Capabilities(missing));
+    }
+    match aya::sys::is_map_supported(aya::maps::MapType::RingBuf) {
+        Ok(true) => {}
+        Ok(false) => return Err(Lack::RingBuffer),
+        Err(error) => return Err(refusal(error.io_error)),
+    }
+    // Kernels before 5.11 count maps as locked memory. Where the limit cannot be raised, loading says so.
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, u64::MAX, u64::MAX);
+    EbpfLoader::new().map_max_entries("PACKETS", ring_size).load(OBJECT).map_err(Lack::Load)
+}
+
+fn refusal(error: io::Error) -> Lack {
+    // ENOSYS
+    if error.kind() == io::ErrorKind::Unsupported { Lack::Bpf } else { Lack::Refused(error) }
+}

@@ -1,0 +1,50 @@
+//! The inputs of a recording: one file each, all of them polled by whoever records.
+
+pub mod tc;
+
+use std::io;
+
+use aya::programs::ProgramError;
+use event::Event;
+
+pub use crate::object::Lack;
+
+/// One input. Nothing is waited for: the recorder polls its sources in turn.
+pub trait Source {
+    /// Hands over the events that are there, and what was lost since the last time. Returns how many it was.
+    ///
+    /// # Errors
+    /// Where nothing more can come of it.
+    fn poll(&mut self, take: &mut dyn FnMut(Event)) -> Result<usize, Error>;
+
+    /// Stops observing, and hands over what was observed before.
+    ///
+    /// # Errors
+    /// As [`Source::poll`].
+    fn stop(&mut self, take: &mut dyn FnMut(Event)) -> Result<(), Error>;
+}
+
+/// Why a source cannot be opened, or gives no more.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Lack(#[from] Lack),
+    #[error("cannot ask the kernel for its network interfaces")]
+    Links(#[source] io::Error),
+    #[error("there is no interface `{name}`; there are {}", .there.join(", "))]
+    NoSuchInterface { name: String, there: Vec<String> },
+    #[error("no interface fits `{selection}`; there are {}", .there.join(", "))]
+    NoInterface { selection: String, there: Vec<String> },
+    #[error("packets on {name} start with a header that cannot be read; Ethernet and raw IP can be")]
+    LinkLayer { name: String },
+    #[error("cannot attach to {name}")]
+    Attach { name: String, source: ProgramError },
+    #[error("the kernel program {name} cannot be loaded")]
+    Program { name: &'static str, source: ProgramError },
+    #[error("the kernel object has no {name}: it was built from other sources than this program")]
+    Object { name: &'static str },
+    #[error("cannot use the kernel's map {name}")]
+    Map { name: &'static str, source: aya::maps::MapError },
+    #[error("a record of {length} bytes came from the kernel, not {expected}")]
+    Record { length: usize, expected: usize },
+}

@@ -1,0 +1,424 @@
+//! Packets, by TC programs on the interfaces that were chosen.
+//!
+//! What the programs saw is accounted for exactly: `seen = packets + lost + unreadable + not_ip`.
+
+pub mod decode;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aya::Ebpf;
+use aya::maps::{MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya::programs::links::LinkOrder;
+use aya::programs::tc::{NlOptions, SchedClassifierLinkId, TcAttachOptions};
+use aya::programs::{ProgramError, SchedClassifier, TcAttachType, tc};
+use event::{Duration, Event, Loss, LossCause, Timestamp};
+use wire::Unrecorded;
+
+use crate::link::{self, Change, Interface, LinkLayer, Watch};
+use crate::source::{Error, Source};
+use crate::{Clock, Selection, object};
+use decode::Decoder;
+
+/// How to observe packets.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Bytes of the ring buffer between kernel and reader; a power of two, at least a page.
+    pub ring_size: u32,
+}
+
+impl Default for Options {
+    /// 87,381 packets between two polls. Both mappings of it count as resident memory once it was full.
+    fn default() -> Self {
+        Self { ring_size: 8 << 20 }
+    }
+}
+
+/// What became of the packets that the programs saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// By the programs, of IP or not.
+    pub seen: u64,
+    /// Handed over.
+    pub packets: u64,
+    /// The ring buffer had no room.
+    pub lost: u64,
+    /// IP headers that are cut or contradict themselves.
+    pub unreadable: u64,
+    /// ARP, LLDP and the like.
+    pub not_ip: u64,
+    /// Of the packets, later fragments whose first fragment was not seen: their ports are 0.
+    pub fragments_unmatched: u64,
+}
+
+/// Most packets handed over by one poll, so that a flood does not keep the reader from everything else.
+const MAX_BATCH: usize = 1 << 16;
+/// Records between two readings of the clock that says when they arrived.
+const CLOCK_INTERVAL: usize = 256;
+/// How often losses are asked for, and interfaces that came or went.
+const ROUND_INTERVAL: Duration = Duration::from_millis(100);
+/// Polls after the programs were detached, until those still running on other processors have ended.
+const MAX_DRAINS: usize = 100;
+
+/// The programs, and what they are attached to.
+pub struct Tc {
+    ebpf: Ebpf,
+    records: Records,
+    seen: PerCpuArray<MapData, u64>,
+    unrecorded: PerCpuHashMap<MapData, u32, PerCpu>,
+    clock: Clock,
+    by_tcx: bool,
+    selection: Selection,
+    watch: Watch,
+    taps: Vec<Tap>,
+    /// Indices of interfaces that could not be attached to: it was said once.
+    refused: BTreeSet<u32>,
+    /// What was counted of each interface when it was last asked for.
+    told: BTreeMap<u32, Unrecorded>,
+    told_at: Timestamp,
+}
+
+/// An interface that is observed; its place is what packets name.
+struct Tap {
+    interface: Interface,
+    links: Vec<(&'static str, SchedClassifierLinkId)>,
+}
+
+/// The ring buffer's reader.
+struct Records {
+    ring: RingBuf<MapData>,
+    decoder: Decoder,
+    /// Interface index to place in the table.
+    places: BTreeMap<u32, u32>,
+    clock: Clock,
+    packets: u64,
+}
+
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct PerCpu(Unrecorded);
+
+#[expect(unsafe_code, reason = "aya asks for it to read a map's values")]
+// SAFETY: `repr(C)`, without padding, valid for any bytes.
+unsafe impl aya::Pod for PerCpu {}
+
+impl Tc {
+    /// Attaches to the interfaces chosen, in the calling thread's network namespace: those that are there now, and
+    /// each that appears later and fits a pattern or `all`.
+    ///
+    /// # Errors
+    /// [`Error::Lack`] where rights or kernel do not suffice, [`Error::NoSuchInterface`], [`Error::NoInterface`],
+    /// [`Error::LinkLayer`], [`Error::Attach`].
+    pub fn open(selection: &Selection, clock: Clock, options: Options) -> Result<Self, Error> {
+        let mut ebpf = object::load(options.ring_size)?;
+        let ring = RingBuf::try_from(take(&mut ebpf, "PACKETS")?).map_err(map_error("PACKETS"))?;
+        let seen = PerCpuArray::try_from(take(&mut ebpf, "SEEN")?).map_err(map_error("SEEN"))?;
+        let unrecorded =
+            PerCpuHashMap::try_from(take(&mut ebpf, "UNRECORDED")?).map_err(map_error("UNRECORDED"))?;
+        let records =
+            Records { ring, decoder: Decoder::new(clock), places: BTreeMap::new(), clock, packets: 0 };
+        let mut source = Self {
+            ebpf,
+            records,
+            seen,
+            unrecorded,
+            clock,
+            by_tcx: true,
+            selection: selection.clone(),
+            // Before the interfaces are listed, so that none is missed.
+            watch: Watch::start().map_err(Error::Links)?,
+            taps: Vec::new(),
+            refused: BTreeSet::new(),
+            told: BTreeMap::new(),
+            told_at: clock.now(),
+        };
+        // Takes what has no entry of its own.
+        source.make_entry(0)?;
+        for interface in chosen(selection)? {
+            source.attach(interface)?;
+        }
+        Ok(source)
+    }
+
+    /// The interfaces observed, those included that are gone, in the order of the numbers that packets name. New
+    /// ones are added at the end of a poll, before the first of their packets is handed over.
+    pub fn interfaces(&self) -> impl Iterator<Item = &Interface> {
+        self.taps.iter().map(|tap| &tap.interface)
+    }
+
+    /// How the programs are attached: `tcx` (Linux 6.6) or `clsact`.
+    pub const fn attachment(&self) -> &'static str {
+        if self.by_tcx { "tcx" } else { "clsact" }
+    }
+
+    /// What became of the packets seen until now. Exact once [`Source::stop`] has returned.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn counters(&self) -> Result<Counters, Error> {
+        let mut counters = Counters {
+            packets: self.records.packets,
+            fragments_unmatched: self.records.decoder.fragments_unmatched,
+            ..Counters::default()
+        };
+        for direction in 0..wire::DIRECTIONS {
+            let values = self.seen.get(&direction, 0).map_err(map_error("SEEN"))?;
+            counters.seen += values.iter().sum::<u64>();
+        }
+        for entry in self.unrecorded.keys() {
+            let total = self.unrecorded_of(entry.map_err(map_error("UNRECORDED"))?)?;
+            counters.lost += total.lost;
+            counters.unreadable += total.unreadable;
+            counters.not_ip += total.not_ip;
+        }
+        Ok(counters)
+    }
+
+    fn unrecorded_of(&self, index: u32) -> Result<Unrecorded, Error> {
+        let values = self.unrecorded.get(&index, 0).map_err(map_error("UNRECORDED"))?;
+        Ok(values.iter().fold(Unrecorded::default(), |sum, PerCpu(one)| Unrecorded {
+            lost: sum.lost + one.lost,
+            unreadable: sum.unreadable + one.unreadable,
+            not_ip: sum.not_ip + one.not_ip,
+        }))
+    }
+
+    /// An entry of zeros for an interface, where it has none.
+    fn make_entry(&mut self, index: u32) -> Result<(), Error> {
+        let processors = aya::util::nr_cpus().map_err(|(_, error)| Error::Links(error))?;
+        let zeros = vec![PerCpu(Unrecorded::default()); processors];
+        let zeros = aya::maps::PerCpuValues::try_from(zeros).map_err(Error::Links)?;
+        match self.unrecorded.insert(index, zeros, BPF_NOEXIST) {
+            // It was observed before: its counts go on.
+            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(EEXIST) => Ok(()),
+            done => done.map_err(map_error("UNRECORDED")),
+        }
+    }
+
+    fn attach(&mut self, interface: Interface) -> Result<(), Error> {
+        let programs = match interface.link_layer {
+            Some(LinkLayer::Ethernet) => ["tc_ingress", "tc_egress"],
+            Some(LinkLayer::Ip) => ["tc_ingress_ip", "tc_egress_ip"],
+            None => return Err(Error::LinkLayer { name: interface.name }),
+        };
+        self.make_entry(interface.index)?;
+        // A record may come the moment a program is attached.
+        let place = u32::try_from(self.taps.len()).unwrap_or(u32::MAX);
+        self.records.places.insert(interface.index, place);
+        let mut links = Vec::new();
+        for (name, direction) in programs.into_iter().zip([TcAttachType::Ingress, TcAttachType::Egress]) {
+            links.push((name, self.attach_program(name, &interface.name, direction)?));
+        }
+        self.taps.push(Tap { interface, links });
+        Ok(())
+    }
+
+    fn attach_program(
+        &mut self,
+        name: &'static str,
+        interface: &str,
+        direction: TcAttachType,
+    ) -> Result<SchedClassifierLinkId, Error> {
+        let by_tcx = self.by_tcx;
+        let program = program(&mut self.ebpf, name)?;
+        // First of all programs: one that redirects or accepts a packet ends its way through the others.
+        let tcx = || TcAttachOptions::TcxOrder(LinkOrder::first());
+        let clsact = || TcAttachOptions::Netlink(NlOptions { priority: 1, ..NlOptions::default() });
+        let attach_error = |source| Error::Attach { name: interface.to_owned(), source };
+        if by_tcx {
+            match program.attach_with_options(interface, direction, tcx()) {
+                // Before Linux 6.6 the kernel knows no such link.
+                Err(ProgramError::SyscallError(error))
+                    if error.io_error.raw_os_error() == Some(EINVAL) && self.taps.is_empty() => {}
+                done => return done.map_err(attach_error),
+            }
+        }
+        self.by_tcx = false;
+        // It is there already where somebody else uses it; attaching tells where it could not be made.
+        let _ = tc::qdisc_add_clsact(interface);
+        program.attach_with_options(interface, direction, clsact()).map_err(attach_error)
+    }
+
+    fn detach(&mut self, place: usize) -> Result<(), Error> {
+        let Some(tap) = self.taps.get_mut(place) else { return Ok(()) };
+        for (name, link) in tap.links.drain(..) {
+            // Where the interface went away its links went with it.
+            if let Err(error) = program(&mut self.ebpf, name)?.detach(link) {
+                tracing::debug!(interface = tap.interface.name, %error, "detaching");
+            }
+        }
+        Ok(())
+    }
+
+    /// Attaches to interfaces that came, and reports those that went.
+    fn follow_interfaces(&mut self, now: Timestamp, take: &mut dyn FnMut(Event)) -> Result<(), Error> {
+        let changes = match self.watch.changes() {
+            // More happened than the socket holds: what is there now is all that can be known.
+            Err(error) if error.raw_os_error() == Some(ENOBUFS) => {
+                link::interfaces().map_err(Error::Links)?.into_iter().map(Change::There).collect()
+            }
+            changes => changes.map_err(Error::Links)?,
+        };
+        for change in changes {
+            match change {
+                Change::There(interface) => self.consider(interface)?,
+                Change::Gone { index, name } => {
+                    let Some(place) = self.place_of(index) else { continue };
+                    tracing::info!("{name} is gone");
+                    self.detach(place)?;
+                    take(Event::Loss(Loss {
+                        first: now,
+                        last: now,
+                        arrival: now,
+                        source: event::Source::Packets,
+                        cause: LossCause::InterfaceGone,
+                        interface: u32::try_from(place).ok(),
+                        // Nothing that passed it is missing; nothing passes it any more.
+                        count: 0,
+                    }));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The place of an interface that is attached to.
+    fn place_of(&self, index: u32) -> Option<usize> {
+        self.taps.iter().position(|tap| tap.interface.index == index && !tap.links.is_empty())
+    }
+
+    fn consider(&mut self, interface: Interface) -> Result<(), Error> {
+        let index = interface.index;
+        if self.place_of(index).is_some() || self.refused.contains(&index) {
+            return Ok(());
+        }
+        if !self.selection.takes(&interface, &link::uplinks().map_err(Error::Links)?) {
+            return Ok(());
+        }
+        let name = interface.name.clone();
+        match self.attach(interface) {
+            Ok(()) => tracing::info!("{name} appeared"),
+            Err(error) => {
+                // It may have gone again. The others are recorded on.
+                tracing::warn!("{name} appeared and is not recorded: {:#}", anyhow::Error::from(error));
+                self.refused.insert(index);
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands over what was lost since the last time.
+    fn tell_losses(&mut self, now: Timestamp, take: &mut dyn FnMut(Event)) -> Result<(), Error> {
+        let indices: Vec<u32> =
+            self.unrecorded.keys().collect::<Result<_, _>>().map_err(map_error("UNRECORDED"))?;
+        for index in indices {
+            let total = self.unrecorded_of(index)?;
+            let before = self.told.insert(index, total).unwrap_or_default();
+            let counts = [
+                (LossCause::RingFull, total.lost - before.lost),
+                (LossCause::Unreadable, total.unreadable - before.unreadable),
+            ];
+            for (cause, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
+                take(Event::Loss(Loss {
+                    first: self.told_at,
+                    last: now,
+                    arrival: now,
+                    source: event::Source::Packets,
+                    cause,
+                    interface: self.records.places.get(&index).copied(),
+                    count,
+                }));
+            }
+        }
+        self.told_at = now;
+        Ok(())
+    }
+}
+
+const BPF_NOEXIST: u64 = 1;
+const ENOBUFS: i32 = nix::errno::Errno::ENOBUFS as i32;
+const EEXIST: i32 = nix::errno::Errno::EEXIST as i32;
+const EINVAL: i32 = nix::errno::Errno::EINVAL as i32;
+
+impl Source for Tc {
+    fn poll(&mut self, take: &mut dyn FnMut(Event)) -> Result<usize, Error> {
+        let count = self.records.hand_over(take)?;
+        let now = self.clock.now();
+        if now - self.told_at >= ROUND_INTERVAL {
+            self.tell_losses(now, take)?;
+            self.follow_interfaces(now, take)?;
+        }
+        Ok(count)
+    }
+
+    fn stop(&mut self, take: &mut dyn FnMut(Event)) -> Result<(), Error> {
+        for place in 0..self.taps.len() {
+            self.detach(place)?;
+        }
+        for _ in 0..MAX_DRAINS {
+            while self.records.hand_over(take)? > 0 {}
+            let Counters { seen, packets, lost, unreadable, not_ip, .. } = self.counters()?;
+            if seen == packets + lost + unreadable + not_ip {
+                break;
+            }
+            // A program that was running when it was detached has its record reserved and not submitted.
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        let now = self.clock.now();
+        self.tell_losses(now, take)
+    }
+}
+
+impl Records {
+    fn hand_over(&mut self, take: &mut dyn FnMut(Event)) -> Result<usize, Error> {
+        let mut count = 0;
+        let mut arrival = Timestamp::MIN;
+        while count < MAX_BATCH {
+            let Some(bytes) = self.ring.next() else { break };
+            let record = decode::record(&bytes)?;
+            // Makes room for the next one before this one is worked on.
+            drop(bytes);
+            if count.is_multiple_of(CLOCK_INTERVAL) {
+                arrival = self.clock.now();
+            }
+            let place = self.places.get(&record.interface).copied().unwrap_or(u32::MAX);
+            take(Event::Packet(self.decoder.packet(&record, place, arrival)));
+            count += 1;
+        }
+        self.packets += count as u64;
+        Ok(count)
+    }
+}
+
+/// The interfaces that are asked for and there.
+fn chosen(selection: &Selection) -> Result<Vec<Interface>, Error> {
+    let there = link::interfaces().map_err(Error::Links)?;
+    let uplinks = link::uplinks().map_err(Error::Links)?;
+    let names = || there.iter().map(|interface| interface.name.clone()).collect();
+    if let Some(name) = selection.names().find(|name| there.iter().all(|interface| interface.name != *name)) {
+        return Err(Error::NoSuchInterface { name: name.to_owned(), there: names() });
+    }
+    let chosen: Vec<Interface> = selection.of(&there, &uplinks).into_iter().cloned().collect();
+    if chosen.is_empty() {
+        return Err(Error::NoInterface { selection: selection.to_string(), there: names() });
+    }
+    Ok(chosen)
+}
+
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, Error> {
+    ebpf.take_map(name).ok_or(Error::Object { name })
+}
+
+fn map_error(name: &'static str) -> impl Fn(MapError) -> Error {
+    move |source| Error::Map { name, source }
+}
+
+/// A program of the object, loaded.
+fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SchedClassifier, Error> {
+    let program = ebpf.program_mut(name).ok_or(Error::Object { name })?;
+    let program: &mut SchedClassifier =
+        program.try_into().map_err(|source| Error::Program { name, source })?;
+    if program.fd().is_err() {
+        program.load().map_err(|source| Error::Program { name, source })?;
+    }
+    Ok(program)
+}
