@@ -131,7 +131,8 @@ impl Dissector {
             Header::Malformed => self.imperfect.transport_malformed += 1,
         }
         if datagram.fragment == Fragment::First {
-            self.fragments.remember(datagram.fragment_key(), (transport.source_port, transport.destination_port));
+            self.fragments
+                .remember(datagram.fragment_key(), (transport.source_port, transport.destination_port));
         }
         Ok(transport)
     }
