@@ -1,0 +1,208 @@
+//! EVENTS -> ROWS -> VERDICTS -> INCIDENTS, one window after the other, in event time alone.
+
+use std::collections::BTreeMap;
+
+use event::{Duration, Event, Packet, Source, Timestamp};
+use features::{ClosedWindow, Closing, Config, Engine};
+use rayon::prelude::*;
+
+use crate::classify::{Classifier, Judged};
+use crate::incident::{self, Tally, Tracker};
+use crate::verdict::{Answer, Verdict};
+
+/// What the pipeline is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How long after its end a window is kept open for what arrives late.
+    pub lateness: Duration,
+    /// Rows of a window that are explained at most: the strongest of each target and fault.
+    pub explained: usize,
+    /// Flows remembered at once.
+    pub max_flows: usize,
+}
+
+/// A window's packets, seen and lost.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    packets: u64,
+    lost: u64,
+}
+
+/// One judged window.
+pub struct Judgement {
+    pub window: Timestamp,
+    /// In the order of the rows.
+    pub verdicts: Vec<Verdict>,
+    /// What changed, in the order in which it is to be told.
+    pub events: Vec<incident::Event>,
+    /// Share of the packets that were lost, 0 to 1.
+    pub loss: f64,
+}
+
+/// From events to what changed.
+pub struct Pipeline {
+    engine: Engine,
+    classifier: Classifier,
+    tracker: Tracker,
+    settings: Settings,
+    length: Duration,
+    /// By the start of the window.
+    seen: BTreeMap<Timestamp, Seen>,
+    /// Latest arrival: what the watermark runs by.
+    latest: Timestamp,
+    /// Start of the latest window that was judged.
+    judged: Option<Timestamp>,
+}
+
+impl Pipeline {
+    pub fn new(
+        classifier: Classifier,
+        tracker: Tracker,
+        settings: Settings,
+        label: Option<event::Label>,
+    ) -> Self {
+        let length = classifier.window();
+        let engine = Engine::new(Config {
+            window: length,
+            // A recording's events arrive as they did live, so that its windows hold the same rows.
+            closing: Closing::Live { lateness: settings.lateness },
+            max_flows: settings.max_flows,
+            label,
+        });
+        let (seen, latest) = (BTreeMap::new(), Timestamp::MIN);
+        Self { engine, classifier, tracker, settings, length, seen, latest, judged: None }
+    }
+
+    pub const fn classifier(&self) -> &Classifier {
+        &self.classifier
+    }
+
+    /// What the engine counted.
+    pub fn counts(&self) -> features::Counts {
+        self.engine.counts()
+    }
+
+    /// Takes packets, and hands every window that they close to `take`.
+    pub fn push_packets<E>(
+        &mut self,
+        packets: &[Packet],
+        take: &mut impl FnMut(Judgement, &Tracker) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for packet in packets {
+            self.seen.entry(packet.time.window_start(self.length)).or_default().packets += 1;
+            self.latest = self.latest.max(packet.arrival);
+        }
+        self.engine.push_packets(packets);
+        self.drain(take)
+    }
+
+    /// Takes an event, and hands every window that it closes to `take`.
+    pub fn push<E>(
+        &mut self,
+        event: &Event,
+        take: &mut impl FnMut(Judgement, &Tracker) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if let Event::Packet(packet) = event {
+            return self.push_packets(std::slice::from_ref(packet), take);
+        }
+        if let Event::Loss(loss) = event
+            && loss.source == Source::Packets
+        {
+            // Where in its range the loss fell is not known: each window that it touches may be missing it all.
+            let mut window = loss.first.window_start(self.length);
+            while window <= loss.last {
+                self.seen.entry(window).or_default().lost += loss.count;
+                window += self.length;
+            }
+        }
+        self.latest = self.latest.max(event.arrival());
+        self.engine.push(event);
+        self.drain(take)
+    }
+
+    /// Closes every window: no event will follow.
+    pub fn finish<E>(
+        &mut self,
+        take: &mut impl FnMut(Judgement, &Tracker) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.engine.finish();
+        self.drain_closed(take)
+    }
+
+    fn drain<E>(&mut self, take: &mut impl FnMut(Judgement, &Tracker) -> Result<(), E>) -> Result<(), E> {
+        self.drain_closed(take)?;
+        // A window that is over and had no row is news too: its incidents have no data.
+        let Some(judged) = self.judged else { return Ok(()) };
+        let due = (self.latest - self.settings.lateness).window_start(self.length) - self.length;
+        if due > judged {
+            self.judged = Some(due);
+            let (events, loss) = self.track(&mut Tally::new(due));
+            take(Judgement { window: due, verdicts: Vec::new(), events, loss }, &self.tracker)?;
+        }
+        Ok(())
+    }
+
+    fn drain_closed<E>(
+        &mut self,
+        take: &mut impl FnMut(Judgement, &Tracker) -> Result<(), E>,
+    ) -> Result<(), E> {
+        while let Some(closed) = self.engine.next_closed() {
+            let judgement = self.judge(&closed);
+            take(judgement, &self.tracker)?;
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self, closed: &ClosedWindow) -> Judgement {
+        let window = closed.start();
+        let classifier = &self.classifier;
+        let mut judged: Vec<Judged> = (0..closed.len())
+            .into_par_iter()
+            .with_min_len(64)
+            .map(|place| classifier.verdict(&closed.row(place)))
+            .collect();
+        let mut tally = Tally::new(window);
+        for (place, judged) in judged.iter().enumerate() {
+            tally.add(place, &judged.verdict);
+        }
+        self.explain(&mut judged, &mut tally);
+        let (events, loss) = self.track(&mut tally);
+        self.judged = self.judged.max(Some(window));
+        let verdicts = judged.into_iter().map(|judged| judged.verdict).collect();
+        Judgement { window, verdicts, events, loss }
+    }
+
+    /// Explains the strongest row of each target and fault, as many as are allowed, then the rows of faults in
+    /// their order. The bound is a number of rows and not a time, so that a run can be repeated.
+    fn explain(&self, judged: &mut [Judged], tally: &mut Tally) {
+        let mut strongest: Vec<usize> = tally
+            .targets
+            .values()
+            .flat_map(|target| target.faults.values().map(|fault| fault.place))
+            .collect();
+        let in_doubt = |place: &usize| judged[*place].verdict.confidence;
+        strongest.sort_by(|a, b| in_doubt(b).total_cmp(&in_doubt(a)).then(a.cmp(b)));
+        let others = (0..judged.len())
+            .filter(|place| judged[*place].verdict.answer == Answer::Fault && !strongest.contains(place));
+        let places: Vec<usize> =
+            strongest.iter().copied().chain(others).take(self.settings.explained).collect();
+        let evidence: Vec<_> =
+            places.par_iter().map(|place| self.classifier.explain(&judged[*place])).collect();
+        for (place, evidence) in places.into_iter().zip(evidence) {
+            judged[place].verdict.evidence = evidence;
+        }
+        for fault in tally.targets.values_mut().flat_map(|target| target.faults.values_mut()) {
+            if let Some(finding) = &mut fault.strongest {
+                finding.features.clone_from(&judged[fault.place].verdict.evidence);
+            }
+        }
+    }
+
+    fn track(&mut self, tally: &mut Tally) -> (Vec<incident::Event>, f64) {
+        let later = self.seen.split_off(&(tally.window + self.length));
+        let seen = std::mem::replace(&mut self.seen, later).remove(&tally.window).unwrap_or_default();
+        (tally.packets, tally.lost) = (seen.packets, seen.lost);
+        let loss = seen.lost as f64 / (seen.lost + seen.packets).max(1) as f64;
+        (self.tracker.window(tally), loss)
+    }
+}

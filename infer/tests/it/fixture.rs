@@ -1,0 +1,181 @@
+//! What the tests feed to `infer`: recordings of TCP flows whose loss is known packet by packet, and a model that
+//! tells loss by its retransmissions.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+use event::{
+    Direction, Duration, Endpoint, Event, Fault, FiveTuple, Fragment, Loss, LossCause, Packet, Protocol,
+    Source, Tcp, TcpFlags, Timestamp,
+};
+use features::{Feature, schema};
+use model::{ClassInfo, ForestBuilder, Input, InputKind, Kind, Meta, Model, Node, Profile, Training, Tree};
+use recording::{Header, Options, Writer};
+
+/// Start of every recording: a window's start.
+pub const START: i64 = 1_700_000_000;
+pub const WINDOW: i64 = 5;
+
+/// A server of the recordings.
+pub const fn server(host: u8) -> Endpoint {
+    Endpoint::new(IpAddr::V4(Ipv4Addr::new(198, 18, 1, host)), 80)
+}
+
+/// What happens in a recording.
+pub struct Script {
+    pub node: &'static str,
+    pub windows: i64,
+    /// Flows to each server.
+    pub flows: u16,
+    pub servers: u8,
+    /// Whether a server's packets are lost in a window.
+    pub lossy: fn(window: i64, server: u8) -> bool,
+    /// Packets that the recorder lost, per window.
+    pub unseen: fn(window: i64) -> u64,
+}
+
+impl Default for Script {
+    /// 40 windows; loss at the first server in windows 5 to 14.
+    fn default() -> Self {
+        Self {
+            node: "node-1",
+            windows: 40,
+            flows: 4,
+            servers: 2,
+            lossy: |window, server| server == 1 && (5..15).contains(&window),
+            unseen: |_| 0,
+        }
+    }
+}
+
+impl Script {
+    /// Writes the recording.
+    pub fn record(&self, path: &Path) {
+        let header = Header { node: self.node.to_owned(), ..Header::default() };
+        let mut writer = Writer::create(path, &header, Options::default()).unwrap();
+        for event in self.events() {
+            writer.write(&event).unwrap();
+        }
+        writer.finish().unwrap();
+    }
+
+    fn events(&self) -> Vec<Event> {
+        let mut events = Vec::new();
+        for window in 0..self.windows {
+            for host in 1..=self.servers {
+                for flow in 0..self.flows {
+                    self.exchange(window, host, flow, &mut events);
+                }
+            }
+            let lost = (self.unseen)(window);
+            if lost > 0 {
+                events.push(loss(window, lost));
+            }
+        }
+        events.sort_by_key(Event::arrival);
+        events
+    }
+
+    /// One flow in one window: ten segments with their acknowledgements; where packets are lost, every third
+    /// segment is sent twice, 300 ms apart.
+    fn exchange(&self, window: i64, host: u8, flow: u16, events: &mut Vec<Event>) {
+        let client = Endpoint::new(IpAddr::V4(Ipv4Addr::new(198, 18, 0, 2)), 40_000 + flow);
+        let there = FiveTuple::new(client, server(host), Protocol::TCP);
+        let start = (START + window * WINDOW) * 1_000_000_000 + i64::from(host) * 10_000 + i64::from(flow);
+        for place in 0..10u32 {
+            let turn = u32::try_from(window).unwrap() * 10 + place;
+            let at = start + i64::from(place) * 400_000_000;
+            let sequence = 1 + turn * 1000;
+            events.push(packet(at, there, sequence, 1, 1000));
+            if (self.lossy)(window, host) && place % 3 == 0 {
+                events.push(packet(at + 300_000_000, there, sequence, 1, 1000));
+            }
+            events.push(packet(at + 350_000_000, there.reversed(), 1, sequence + 1000, 0));
+        }
+    }
+}
+
+fn loss(window: i64, count: u64) -> Event {
+    let at = Timestamp::from_nanos((START + window * WINDOW + 2) * 1_000_000_000);
+    Event::Loss(Loss {
+        first: at,
+        last: at,
+        arrival: at,
+        source: Source::Packets,
+        cause: LossCause::RingFull,
+        interface: None,
+        count,
+    })
+}
+
+fn packet(nanos: i64, five_tuple: FiveTuple, sequence: u32, acknowledgement: u32, payload: u32) -> Event {
+    let time = Timestamp::from_nanos(nanos);
+    Event::Packet(Packet {
+        time,
+        arrival: time + Duration::from_millis(2),
+        interface: 0,
+        direction: Direction::Unknown,
+        five_tuple,
+        l3_length: 40 + payload,
+        payload_length: payload,
+        ttl: 64,
+        fragment: Fragment::Whole,
+        gso_segments: 1,
+        gso_size: 0,
+        tcp: Some(Tcp {
+            sequence,
+            acknowledgement,
+            window: 5000,
+            flags: TcpFlags::ACK,
+            window_scale: None,
+            timestamps: None,
+        }),
+    })
+}
+
+/// A model of this program's schema: a flow with retransmissions is `packet-loss`, any other normal.
+pub fn model(folder: &Path) -> PathBuf {
+    save(folder, schema::fingerprint())
+}
+
+/// The same model, of a schema that this program does not make.
+pub fn foreign_model(folder: &Path) -> PathBuf {
+    save(folder, &"0".repeat(64))
+}
+
+fn save(folder: &Path, fingerprint: &str) -> PathBuf {
+    let inputs: Vec<Input> = schema::inputs()
+        .map(|column| Input { name: column.name.to_owned(), kind: InputKind::Numeric })
+        .collect();
+    let rate = inputs.iter().position(|input| input.name == Feature::RetransmissionRate.name()).unwrap();
+    let mut forest = ForestBuilder::new(2);
+    forest.push(&Tree {
+        nodes: vec![Node::split(rate, 0.05, false, 1).unwrap(), Node::leaf(0), Node::leaf(1)],
+        // 95 and 5 %, 4 and 96 % of the whole.
+        leaves: vec![62_258, u16::MAX - 62_258, 2_621, u16::MAX - 2_621],
+    });
+    let mut column = vec![0.0, 1e12];
+    column.extend([f32::NAN; 2]);
+    let mut profile = vec![Profile::of(&column, |_| true); inputs.len()];
+    profile[rate] = Profile::of(&[0.0, 0.0, 0.0, 1.0, f32::NAN], |row| row < 3);
+    let class = |fault: Fault| ClassInfo { label: fault as u16, name: fault.to_string(), rows: 4, groups: 2 };
+    let meta = Meta {
+        kind: Kind::DecisionTree,
+        schema: fingerprint.to_owned(),
+        window_ns: u64::try_from(WINDOW).unwrap() * 1_000_000_000,
+        inputs,
+        classes: vec![class(Fault::Normal), class(Fault::PacketLoss)],
+        training: Training {
+            version: "0.1.0".to_owned(),
+            seed: 0,
+            rng: "none".to_owned(),
+            settings: [].into(),
+            data: Vec::new(),
+        },
+        evaluation: None,
+        calibration: None,
+    };
+    let path = folder.join("model.flm");
+    std::fs::write(&path, Model::new(&meta, &forest.finish(), &profile).unwrap().to_bytes()).unwrap();
+    path
+}

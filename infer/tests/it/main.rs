@@ -1,0 +1,11 @@
+//! The real binary against real recordings and real HTTP receivers.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may stop at the first surprise")]
+
+mod binary;
+mod fixture;
+mod receiver;
+
+mod restart;
+mod verdicts;
+mod webhook;
