@@ -160,6 +160,15 @@ pub struct FitArgs {
     #[arg(long, value_enum, default_value = "balanced-subsample", help_heading = "Forest")]
     pub class_weight: ClassWeight,
 
+    /// Search the forest's settings (class weight, min leaf, max depth) on the folds for at most so many
+    /// seconds; a search that ends for want of time may find other settings the next time
+    #[arg(long, value_name = "SECONDS", help_heading = "Forest")]
+    pub search: Option<u64>,
+
+    /// Keep what a search has tried in this file, and go on from it
+    #[arg(long, value_name = "FILE", requires = "search", help_heading = "Forest")]
+    pub search_log: Option<PathBuf>,
+
     /// Share of normal rows that an isolation forest may call unusual
     #[arg(long, value_name = "SHARE", default_value_t = 0.01, help_heading = "Isolation forest",
           value_parser = share)]

@@ -12,6 +12,7 @@ mod plan;
 mod report;
 pub mod rules;
 mod run;
+mod search;
 mod set;
 
 pub use args::Args;

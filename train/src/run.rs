@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use cli::Exit;
@@ -15,13 +16,14 @@ use tracing::info;
 use crate::args::{Args, Command, ExportArgs, FitArgs, ModelKind};
 use crate::compare;
 use crate::data::{self, Table, csv};
-use crate::evaluate::{self, Judged, Procedure};
+use crate::evaluate::{self, Judged, Procedure, Split};
 use crate::forest::{self, FeaturesPerNode, Settings};
 use crate::inspect;
 use crate::isolation::{self, ANOMALY};
 use crate::onnx;
 use crate::plan::Plan;
 use crate::report;
+use crate::search::{Budget, search};
 use crate::set::{LabelledSet, NORMAL};
 
 const NANOSECONDS: f64 = 1e9;
@@ -55,9 +57,10 @@ fn export(args: &ExportArgs) -> anyhow::Result<Exit> {
 fn train(args: &FitArgs) -> anyhow::Result<Exit> {
     let (table, window) = read(&args.inputs, args.window)?;
     let set = labelled(table, window, args.model)?;
-    let plan = plan(args);
     let procedure = Procedure { hold_out: args.hold_out, folds: usize::from(args.folds), seed: args.seed };
-    let judged = evaluate::judge(&set, &plan, procedure)?;
+    let split = evaluate::set_aside(&set, procedure);
+    let plan = searched(&set, plan(args), split.as_ref(), args)?;
+    let judged = split.map(|split| evaluate::judge(&set, &plan, split, procedure)).transpose()?;
     if let Some(judged) = &judged {
         evaluate::tell(&judged.evaluation);
     }
@@ -89,6 +92,18 @@ fn train(args: &FitArgs) -> anyhow::Result<Exit> {
         model.hash()
     );
     Ok(Exit::Done)
+}
+
+/// The plan with the settings that a search found, where one was asked for.
+fn searched(set: &LabelledSet, plan: Plan, split: Option<&Split>, args: &FitArgs) -> anyhow::Result<Plan> {
+    let (Some(seconds), Plan::Forest(base)) = (args.search, &plan) else { return Ok(plan) };
+    let split = split.context("a search needs recordings that can be held out: record every class twice")?;
+    let budget = Budget {
+        time: Duration::from_secs(seconds),
+        log: args.search_log.as_deref(),
+        folds: usize::from(args.folds).max(2),
+    };
+    Ok(Plan::Forest(search(set, &split.fit, base, budget)?))
 }
 
 /// A model's numbers, and what is known of them.

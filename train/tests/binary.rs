@@ -283,3 +283,29 @@ fn the_report_stands_alone_and_shows_its_plots() {
         "{card}"
     );
 }
+
+#[test]
+fn a_search_goes_on_where_it_stopped() {
+    let (folder, names) = folder();
+    let search = |seconds: &str, output: &str| {
+        let more =
+            ["--trees", "10", "--folds", "2", "--search", seconds, "--search-log", "log.jsonl", "-o", output];
+        let output = train(folder.path(), &arguments(&names, &more));
+        assert!(output.status.success(), "{}", stderr(&output));
+        stderr(&output)
+    };
+    let log = || std::fs::read_to_string(folder.path().join("log.jsonl")).unwrap();
+    assert!(
+        search("0", "a.flm").contains("searched 1 of 45 combinations (0 known from before), 44 left out")
+    );
+    assert_eq!(log().lines().count(), 1);
+    // A line that a stop cut is tried again.
+    std::fs::write(folder.path().join("log.jsonl"), format!("{}{{\"basis\":", log())).unwrap();
+    assert!(
+        search("600", "b.flm").contains("searched 45 of 45 combinations (1 known from before), 0 left out")
+    );
+    assert_eq!(log().lines().count(), 45);
+    assert!(search("0", "c.flm").contains("(45 known from before)"));
+    let read = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
+    assert_eq!(read("b.flm"), read("c.flm"));
+}

@@ -41,11 +41,8 @@ pub struct Judged {
     pub shares: Vec<f32>,
 }
 
-/// Fits and judges; `None` where no recording can be held out.
-///
-/// # Errors
-/// Where fitting fails.
-pub fn judge(set: &LabelledSet, plan: &Plan, procedure: Procedure) -> anyhow::Result<Option<Judged>> {
+/// Sets recordings aside; `None` where none can be.
+pub fn set_aside(set: &LabelledSet, procedure: Procedure) -> Option<Split> {
     let (split, unjudged) = hold_out(&set.of_row, &set.table.groups, procedure.hold_out, procedure.seed);
     unjudged.iter().for_each(|class| warn_unjudged(set, *class));
     if split.held_out.is_empty() {
@@ -53,8 +50,16 @@ pub fn judge(set: &LabelledSet, plan: &Plan, procedure: Procedure) -> anyhow::Re
             "no recording can be held out, so this model is not judged: its quality is unknown; record every \
              class at least twice"
         );
-        return Ok(None);
+        return None;
     }
+    Some(split)
+}
+
+/// Fits on one part and judges on the other.
+///
+/// # Errors
+/// Where fitting fails.
+pub fn judge(set: &LabelledSet, plan: &Plan, split: Split, procedure: Procedure) -> anyhow::Result<Judged> {
     let folded = judge_folds(set, plan, &split, procedure)?;
     let (forest, own) = plan.fit(set, &split.fit, "judging")?;
     let calibration = own.or(folded.calibration);
@@ -73,7 +78,7 @@ pub fn judge(set: &LabelledSet, plan: &Plan, procedure: Procedure) -> anyhow::Re
     evaluation.folds = folded.macro_f1;
     evaluation.baselines = baselines(set, plan, &split)?;
     evaluation.importance = importance::importance(set, &forest, &split.held_out, procedure.seed);
-    Ok(Some(Judged { forest, calibration, fitted: split.fit, evaluation, held_out: split.held_out, shares }))
+    Ok(Judged { forest, calibration, fitted: split.fit, evaluation, held_out: split.held_out, shares })
 }
 
 fn warn_unjudged(set: &LabelledSet, class: Unjudged) {
