@@ -32,6 +32,20 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t)]
     pub tunnel: Tunnel,
 
+    /// Which columns to write: full (all), or 72 (those of the 72-column ancestor, l7_protocol and label)
+    #[arg(long, value_enum, default_value_t)]
+    pub profile: Profile,
+
+    /// Close windows as a live run does, by the recorded arrivals: gives that run's rows byte for byte
+    ///
+    /// Without it every event finds its window, however late it was told of.
+    #[arg(long)]
+    pub as_live: bool,
+
+    /// With --as-live: seconds after its end at which a window is closed
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = parse_lateness)]
+    pub lateness: Duration,
+
     /// Flows remembered at once; past it the least recently active one is closed early, and counted
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_flows: u32,
@@ -67,6 +81,24 @@ fn after_help() -> String {
     format!("{EXAMPLES}\n{}", cli::EXIT_CODES)
 }
 
+/// Which columns are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Profile {
+    #[default]
+    Full,
+    #[value(name = "72")]
+    Ancestor72,
+}
+
+impl From<Profile> for features::schema::Profile {
+    fn from(profile: Profile) -> Self {
+        match profile {
+            Profile::Full => Self::Full,
+            Profile::Ancestor72 => Self::Ancestor72,
+        }
+    }
+}
+
 const EXAMPLES: &str = "\
 Examples:
   replay --window 5 > features.csv
@@ -81,9 +113,17 @@ Examples:
 const MAX_WINDOW_S: f64 = 86_400.0;
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {
+    parse_within(text, 0.001, MAX_WINDOW_S)
+}
+
+fn parse_lateness(text: &str) -> Result<Duration, String> {
+    parse_within(text, 0.0, MAX_WINDOW_S)
+}
+
+fn parse_within(text: &str, least: f64, most: f64) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
-    if !(0.001..=MAX_WINDOW_S).contains(&seconds) {
-        return Err(format!("a window lasts from 0.001 to {MAX_WINDOW_S} seconds"));
+    if !(least..=most).contains(&seconds) {
+        return Err(format!("from {least} to {most} seconds are possible"));
     }
     #[allow(clippy::cast_possible_truncation, reason = "at most a day of nanoseconds")]
     Ok(Duration::from_nanos((seconds * 1e9).round() as i64))

@@ -4,8 +4,7 @@ use std::io::{self, BufWriter, Write};
 
 use anyhow::{Context as _, Result};
 use cli::{Exit, Interrupt};
-use features::schema::Profile;
-use features::{Config, Engine};
+use features::{Closing, Config, Engine};
 
 use crate::args::Args;
 use crate::input::{self, Input, Item, Merge};
@@ -30,7 +29,7 @@ fn replay(args: &Args, output: impl Write) -> Result<Exit> {
     let inputs: Vec<Input> = paths.iter().map(|path| Input::open(path, args)).collect::<Result<_>>()?;
     let mut inputs = Merge::new(inputs);
     let mut engine = Engine::new(config(args));
-    let mut output = Csv::new(BufWriter::with_capacity(1 << 16, output), Profile::Full)
+    let mut output = Csv::new(BufWriter::with_capacity(1 << 16, output), args.profile.into())
         .context("cannot write the header")?;
     while let Some(item) = inputs.next()? {
         match item {
@@ -52,7 +51,9 @@ fn replay(args: &Args, output: impl Write) -> Result<Exit> {
 }
 
 fn config(args: &Args) -> Config {
-    Config { window: args.window, label: args.label, max_flows: args.max_flows as usize, ..Config::default() }
+    let closing = if args.as_live { Closing::Live { lateness: args.lateness } } else { Closing::default() };
+    let max_flows = args.max_flows as usize;
+    Config { window: args.window, closing, max_flows, label: args.label }
 }
 
 fn drain(engine: &mut Engine, output: &mut Csv<impl Write>) -> Result<()> {

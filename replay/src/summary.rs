@@ -1,7 +1,7 @@
 //! The end of a run on stderr: what was read, used, and skipped for what reason.
 
 use cli::Exit;
-use features::Counts;
+use features::{Counts, Coverage};
 
 use crate::input::Report;
 
@@ -21,6 +21,9 @@ impl Summary {
             }
         }
         tracing::info!("{}", engine_line(&self.engine));
+        if let Some(line) = coverage_line(&self.engine.coverage) {
+            tracing::info!("{line}");
+        }
         if self.inputs.iter().any(|input| !input.damage.is_empty()) { Exit::Damaged } else { Exit::Done }
     }
 }
@@ -57,4 +60,24 @@ fn engine_line(counts: &Counts) -> String {
         }
     }
     line
+}
+
+fn coverage_line(coverage: &Coverage) -> Option<String> {
+    if coverage.seen + coverage.kernel_joined + coverage.kernel_unjoined == 0 {
+        return None;
+    }
+    let joined = coverage.joined();
+    let share = joined as f64 * 100.0 / coverage.seen.max(1) as f64;
+    Some(format!(
+        "{} L7 events: {joined} joined ({share:.1} %: {} by five-tuple, {} by the source before translation, {} by \
+         the client alone), {} without packets in their window, {} told twice; {} kernel events joined, {} not",
+        coverage.seen,
+        coverage.by_five_tuple,
+        coverage.by_translated_source,
+        coverage.by_client,
+        coverage.unjoined,
+        coverage.repeated,
+        coverage.kernel_joined,
+        coverage.kernel_unjoined,
+    ))
 }

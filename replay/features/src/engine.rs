@@ -7,8 +7,10 @@ use event::{Duration, Event, Label, Mark, Packet, Timestamp};
 use rayon::prelude::*;
 
 use crate::endpoint::Endpoints;
+use crate::join::{Coverage, Joiner};
 use crate::row::{Row, Surroundings, row};
 use crate::shard::{Routed, Shard, ShardCounts, ShardWindow};
+use crate::system::{System, SystemWindow};
 
 /// Shards of the flow table; a power of two. Fixed, so that what `max_flows` closes early is the same for any
 /// number of threads.
@@ -18,11 +20,17 @@ const SHARED_OUT: usize = 4096;
 /// Packets that are handed to the shards at once.
 const BATCH: usize = 16 * 1024;
 
+/// Patient closing waits this long for packets that come out of order.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// And this long for the reports of application events.
+const PATIENCE_WITH_L7: Duration = Duration::from_secs(30);
+
 /// When a window is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closing {
-    /// As late as the memory allows: all events are to find their window. A window stays open at least one
-    /// second past its end, and for as long as the open windows hold no more than this many rows.
+    /// As late as the memory allows: all events are to find their window. A window stays open for as long as
+    /// the open windows hold no more than this many rows, and in any case one second past its end, or thirty
+    /// where there are application events, whose reporters lag.
     Patient { rows: usize },
     /// As soon as an event arrives this long after the window's end.
     Live { lateness: Duration },
@@ -77,6 +85,7 @@ pub struct Counts {
     pub closed_early: u64,
     pub windows: u64,
     pub rows: u64,
+    pub coverage: Coverage,
 }
 
 /// Events in, windows out.
@@ -87,6 +96,8 @@ pub struct Engine {
     open: BTreeSet<i64>,
     closed: VecDeque<ClosedWindow>,
     marks: Vec<(Timestamp, Option<Label>)>,
+    joiner: Joiner,
+    system: System,
     last_time: Timestamp,
     latest_time: Timestamp,
     latest_arrival: Timestamp,
@@ -107,6 +118,8 @@ impl Engine {
             open: BTreeSet::new(),
             closed: VecDeque::new(),
             marks: Vec::new(),
+            joiner: Joiner::default(),
+            system: System::default(),
             last_time: Timestamp::MIN,
             latest_time: Timestamp::MIN,
             latest_arrival: Timestamp::MIN,
@@ -120,8 +133,15 @@ impl Engine {
         match event {
             Event::Packet(packet) => self.push_packet(packet),
             Event::Mark(mark) => self.mark(mark),
-            Event::Kernel(_) | Event::L7(_) | Event::System(_) | Event::Loss(_) => {}
+            Event::Kernel(kernel) => self.joiner.kernel(self.window_of(kernel.time), kernel),
+            Event::L7(flow) => self.joiner.flow(self.window_of(flow.time), flow),
+            Event::System(snapshot) => self.system.push(snapshot),
+            Event::Loss(_) => {}
         }
+    }
+
+    fn window_of(&self, time: Timestamp) -> i64 {
+        time.as_nanos().div_euclid(self.config.window.as_nanos())
     }
 
     /// Takes in the next packet.
@@ -215,9 +235,10 @@ impl Engine {
     /// Closes the oldest windows where the open ones hold too many rows.
     fn relieve(&mut self) {
         let Closing::Patient { rows } = self.config.closing else { return };
+        let patience = if self.joiner.has_flows() { PATIENCE_WITH_L7 } else { PATIENCE };
         while self.shards.iter().map(Shard::records).sum::<usize>() > rows
             && let Some(oldest) = self.open.first().copied()
-            && self.end_of(oldest) + Duration::from_secs(1) <= self.latest_time
+            && self.end_of(oldest) + patience <= self.latest_time
         {
             self.close(oldest);
         }
@@ -237,6 +258,9 @@ impl Engine {
 
     fn close(&mut self, index: i64) {
         self.open.remove(&index);
+        let coverage = self.joiner.join(index, self.config.window.as_nanos(), &mut self.shards);
+        self.counts.coverage.add(&coverage);
+        self.counts.coverage.add(&self.joiner.abandon(index));
         let is_live = matches!(self.config.closing, Closing::Live { .. });
         let seen = self.latest_time.as_nanos();
         let parts: Vec<(ShardWindow, Endpoints)> =
@@ -256,7 +280,23 @@ impl Engine {
         let start = Timestamp::from_nanos(index * self.config.window.as_nanos());
         let label = self.label_of(start);
         let length = self.config.window;
-        self.closed.push_back(ClosedWindow { start, length, label, windows, endpoints, order });
+        let system = self.system.window(start, start + length);
+        let oom_events = self.joiner.oom_kills(index);
+        let tells_drops = self.joiner.tells_drops();
+        let oldest = self.open.first().copied().unwrap_or(index + 1);
+        self.system.forget_before(Timestamp::from_nanos(oldest * length.as_nanos()));
+        self.closed.push_back(ClosedWindow {
+            start,
+            length,
+            label,
+            windows,
+            endpoints,
+            order,
+            system,
+            oom_events,
+            tells_drops,
+            coverage,
+        });
     }
 
     /// The label in force for the longest part of a window; the later one where two are even.
@@ -279,6 +319,7 @@ impl Engine {
         while let Some(oldest) = self.open.first().copied() {
             self.close(oldest);
         }
+        self.counts.coverage.add(&self.joiner.abandon(i64::MAX));
     }
 
     /// The next closed window, oldest first.
@@ -328,9 +369,18 @@ pub struct ClosedWindow {
     windows: Vec<ShardWindow>,
     endpoints: Endpoints,
     order: Vec<RowPlace>,
+    system: SystemWindow,
+    oom_events: Option<u64>,
+    tells_drops: bool,
+    coverage: Coverage,
 }
 
 impl ClosedWindow {
+    /// What became of the window's application events.
+    pub fn coverage(&self) -> Coverage {
+        self.coverage
+    }
+
     pub fn start(&self) -> Timestamp {
         self.start
     }
@@ -355,6 +405,10 @@ impl ClosedWindow {
             samples: &window.samples,
             endpoint: self.endpoints.get(&record.key.endpoint(1 - usize::from(record.initiator))),
             label: self.label,
+            application: window.applications.get(record.application as usize),
+            system: &self.system,
+            oom_events: self.oom_events,
+            tells_drops: self.tells_drops,
         };
         row(record, &surroundings, &mut String::new())
     }

@@ -2,8 +2,9 @@
 
 use event::{Direction, Packet, TcpFlags};
 
+use crate::application::Protocol;
 use crate::key::Key;
-use crate::tcp::{Analysis, Segment, Verdict, at_or_before};
+use crate::tcp::{Analysis, NEVER, Segment, Verdict, at_or_before};
 use crate::window::{ConnectionState, Place};
 
 /// What was seen of a TCP connection's life, as bits of [`Flow::life`].
@@ -36,11 +37,11 @@ pub struct Flow {
     pub last: i64,
     /// Its record in the latest window it was counted in; the others follow from there, latest first.
     pub place: Place,
-    /// Since when each side advertises a zero window; 0 where it does not.
+    /// Since when each side advertises a zero window, or [`NEVER`].
     pub zero_since: [i64; 2],
-    /// First and last SYN of a handshake that is under way; 0 without one.
+    /// First and last SYN of a handshake that is under way, or [`NEVER`].
     pub half_open: [i64; 2],
-    /// The oldest request that nothing came back for, of a flow that is not TCP; 0 without one.
+    /// The oldest request that nothing came back for, of a flow that is not TCP, or [`NEVER`].
     pub request: i64,
     /// Order of its last packet among all packets of its shard.
     pub touched: u64,
@@ -52,6 +53,8 @@ pub struct Flow {
     /// Its pair of `InFlight` in the shard's slab.
     pub in_flight: u32,
     life: u16,
+    /// The application protocol that was detected.
+    pub protocol: Option<Protocol>,
     pub initiator: u8,
     pub is_listed_half_open: bool,
     pub is_begun: bool,
@@ -67,15 +70,16 @@ impl Flow {
             first: time,
             last: time,
             place: Place::NONE,
-            zero_since: [0; 2],
-            half_open: [0; 2],
-            request: 0,
+            zero_since: [NEVER; 2],
+            half_open: [NEVER; 2],
+            request: NEVER,
             touched: 0,
             fin_end: [0; 2],
             retransmission_run: [0; 2],
             taps: [NO_TAP; 2],
             in_flight: NO_SLOT,
             life: 0,
+            protocol: None,
             initiator: u8::from(initiator(&key, packet, side) != 0),
             is_listed_half_open: false,
             is_begun: false,
@@ -96,6 +100,11 @@ impl Flow {
         self.taps[side] == tap
     }
 
+    /// Interface of the primary tap, where the packets tell one.
+    pub fn interface(&self) -> Option<u32> {
+        self.taps.iter().find(|tap| **tap != NO_TAP).map(|tap| tap >> 1)
+    }
+
     fn has(&self, what: u16) -> bool {
         self.life & what == what
     }
@@ -104,7 +113,7 @@ impl Flow {
     pub fn begin_again(&mut self, time: i64) {
         self.first = time;
         self.life = 0;
-        self.zero_since = [0; 2];
+        self.zero_since = [NEVER; 2];
         self.retransmission_run = [0; 2];
     }
 
@@ -189,14 +198,14 @@ impl Flow {
     pub fn follow_window(&mut self, segment: &Segment, side: usize, verdict: Verdict) -> Option<i64> {
         let since = &mut self.zero_since[side];
         if verdict.intersects(Verdict::ZERO_WINDOW) {
-            if *since == 0 {
+            if *since == NEVER {
                 *since = segment.time;
             }
             return None;
         }
         let ends = segment.flags.contains(TcpFlags::RST)
             || segment.flags.contains(TcpFlags::ACK) && segment.window != 0;
-        (ends && *since != 0).then(|| std::mem::take(since))
+        (ends && *since != NEVER).then(|| std::mem::replace(since, NEVER))
     }
 }
 

@@ -16,7 +16,7 @@ pub struct Key {
 }
 
 /// One (address, port, protocol), packed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EndpointKey {
     address: [u64; 2],
     rest: u64,

@@ -3,20 +3,24 @@
 //!
 //! [`Engine`] takes events and gives closed windows; a window gives rows; [`schema`] says what stands in them.
 
+mod application;
 mod endpoint;
 mod engine;
 mod flow;
+mod join;
 mod key;
 mod latency;
 mod row;
 mod samples;
 pub mod schema;
 mod shard;
+mod system;
 pub mod tcp;
 mod value;
 mod window;
 
 pub use engine::{ClosedWindow, Closing, Config, Counts, Engine};
+pub use join::Coverage;
 pub use row::Row;
 pub use samples::{EXACT, SKETCH_ERROR};
 pub use schema::Feature;

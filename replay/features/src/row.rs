@@ -7,9 +7,11 @@ use event::{FiveTuple, Label, Protocol, Timestamp};
 use md5::{Digest, Md5};
 
 use crate::Value;
+use crate::application::{self, Application};
 use crate::endpoint::EndpointWindow;
 use crate::samples::SampleStore;
 use crate::schema::{FEATURES, Feature, LABEL, METADATA};
+use crate::system::SystemWindow;
 use crate::window::FlowWindow;
 
 /// One flow in one window. `row[Feature::PacketCount]` is a cell.
@@ -106,6 +108,12 @@ pub(crate) struct Surroundings<'a> {
     pub samples: &'a SampleStore,
     pub endpoint: EndpointWindow,
     pub label: Option<Label>,
+    pub application: Option<&'a Application>,
+    pub system: &'a SystemWindow,
+    /// OOM kills that a probe saw in the window, where there was one.
+    pub oom_events: Option<u64>,
+    /// Whether anything reports drops.
+    pub tells_drops: bool,
 }
 
 const NANOS_PER_MS: f64 = 1e6;
@@ -129,6 +137,14 @@ pub(crate) fn row(record: &FlowWindow, around: &Surroundings<'_>, scratch: &mut 
     }
     timing(&mut row, record);
     responses(&mut row, record, around.samples);
+    if around.tells_drops {
+        row[Feature::IsBlockedFlow] = false.into();
+    }
+    application::fill_protocol(&mut row, record.protocol);
+    if let Some(application) = around.application {
+        application.fill(&mut row);
+    }
+    around.system.fill(&mut row, record.interface, around.oom_events);
     row
 }
 

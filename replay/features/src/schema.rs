@@ -295,7 +295,7 @@ const LABEL_COLUMN: Column = Column {
     unit: "label",
     empty_when: "no label given",
     in_profile_72: true,
-    definition: "the label in force at the window's end: 0 normal, 1 to 11 a known fault, others the user's own",
+    definition: "the label in force for the longest part of the window: 0 normal, 1 to 11 a known fault, others the user's own",
 };
 
 /// Number of columns of a row.

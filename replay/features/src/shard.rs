@@ -7,12 +7,13 @@ use std::collections::{BinaryHeap, VecDeque};
 use event::Packet;
 use hashbrown::HashTable;
 
+use crate::application::Application;
 use crate::endpoint::Endpoints;
 use crate::flow::{Flow, NO_SLOT};
 use crate::key::{EndpointKey, Key};
 use crate::latency::InFlight;
 use crate::samples::SampleStore;
-use crate::tcp::{Segment, Verdict};
+use crate::tcp::{NEVER, Segment, Verdict};
 use crate::window::{FlowWindow, Place};
 
 /// How long an unanswered SYN counts as half open, in ns.
@@ -33,6 +34,11 @@ impl Routed {
         Self { key, hash: key.hash(), side: u8::from(side != 0) }
     }
 
+    /// For events that have no packet.
+    pub fn of(key: Key) -> Self {
+        Self { key, hash: key.hash(), side: 0 }
+    }
+
     /// Bits of the hash that the table within the shard does not use first.
     pub fn shard(&self, shards: usize) -> usize {
         (self.hash >> 32) as usize & (shards - 1)
@@ -45,6 +51,7 @@ pub struct ShardWindow {
     pub index: i64,
     pub flows: Vec<FlowWindow>,
     pub samples: SampleStore,
+    pub applications: Vec<Application>,
 }
 
 /// A handshake that was under way across a window's end and is no more.
@@ -237,11 +244,11 @@ impl Shard {
         flow.note_direction(direction);
         let mut latency = None;
         if direction == 0 {
-            if flow.request == 0 {
+            if flow.request == NEVER {
                 flow.request = time;
             }
-        } else if flow.request != 0 {
-            latency = Some(u64::try_from(time - std::mem::take(&mut flow.request)).unwrap_or(0));
+        } else if flow.request != NEVER {
+            latency = Some(u64::try_from(time - std::mem::replace(&mut flow.request, NEVER)).unwrap_or(0));
         }
         let place = self.count(packet, index, side);
         if let Some((record, samples)) = self.record_and_samples(place) {
@@ -268,10 +275,12 @@ impl Shard {
         let (first, state) = (flow.first, flow.state());
         let rtt = flow.tcp.initial_rtt().unwrap_or(0);
         let direction = side ^ usize::from(flow.initiator);
+        let interface = flow.interface();
         if let Some(record) = self.record(place) {
             record.first = first;
             record.state = state;
             record.initial_rtt = rtt;
+            record.interface = interface;
             record.count(packet, direction, gap);
         }
         place
@@ -388,8 +397,8 @@ impl Shard {
     }
 
     fn end_zero_window(&mut self, index: u32, side: usize, time: i64) {
-        let since = std::mem::take(&mut self.flows[index as usize].zero_since[side]);
-        if since != 0 {
+        let since = std::mem::replace(&mut self.flows[index as usize].zero_since[side], NEVER);
+        if since != NEVER {
             self.spread_zero_window(index, since, time);
         }
     }
@@ -407,7 +416,7 @@ impl Shard {
     fn follow_handshake(&mut self, index: u32, segment: &Segment) {
         let flow = &mut self.flows[index as usize];
         if !flow.is_half_open() {
-            if flow.half_open[0] != 0 {
+            if flow.half_open[0] != NEVER {
                 self.end_half_open(index, segment.time);
             }
             return;
@@ -416,11 +425,11 @@ impl Shard {
             return;
         }
         let [from, last] = flow.half_open;
-        if from != 0 && segment.time - last > HALF_OPEN {
+        if from != NEVER && segment.time - last > HALF_OPEN {
             self.end_half_open(index, segment.time);
         }
         let flow = &mut self.flows[index as usize];
-        if flow.half_open[0] == 0 {
+        if flow.half_open[0] == NEVER {
             flow.half_open[0] = segment.time;
         }
         flow.half_open[1] = segment.time;
@@ -433,12 +442,51 @@ impl Shard {
     /// Keeps the period for the window ends that lie in it.
     fn end_half_open(&mut self, index: u32, time: i64) {
         let flow = &mut self.flows[index as usize];
-        let [from, last] = std::mem::take(&mut flow.half_open);
-        let to = time.min(last + HALF_OPEN);
-        if from != 0 && from.div_euclid(self.length) != to.div_euclid(self.length) {
+        let [from, last] = std::mem::replace(&mut flow.half_open, [NEVER; 2]);
+        let to = time.min(last.saturating_add(HALF_OPEN));
+        if from != NEVER && from.div_euclid(self.length) != to.div_euclid(self.length) {
             let endpoint = flow.key.endpoint(1 - usize::from(flow.initiator));
             self.half_open_past.push(HalfOpen { endpoint, from, to });
         }
+    }
+
+    /// The flow's record in an open window.
+    fn find(&self, routed: &Routed, window: i64) -> Option<(u32, Place)> {
+        let flows = &self.flows;
+        let index = *self.table.find(routed.hash, |index| flows[*index as usize].key == routed.key)?;
+        let mut place = flows[index as usize].place;
+        while place.window > window {
+            place = self.peek(place)?.other;
+        }
+        (place.window == window && self.peek(place).is_some()).then_some((index, place))
+    }
+
+    fn peek(&self, place: Place) -> Option<&FlowWindow> {
+        let position = self.windows.binary_search_by_key(&place.window, |window| window.index).ok()?;
+        self.windows[position].flows.get(place.index as usize)
+    }
+
+    pub fn has_record(&self, routed: &Routed, window: i64) -> bool {
+        self.find(routed, window).is_some()
+    }
+
+    /// What else is known of a flow in an open window; nothing where it has no packets there.
+    pub fn application(&mut self, routed: &Routed, window: i64) -> Option<&mut Application> {
+        let (_, place) = self.find(routed, window)?;
+        let window = self.window(place.window)?;
+        let record = window.flows.get_mut(place.index as usize)?;
+        if record.application == u32::MAX {
+            record.application = u32::try_from(window.applications.len()).ok()?;
+            window.applications.push(Application::default());
+        }
+        window.applications.get_mut(record.application as usize)
+    }
+
+    /// The initiators of the flows in an open window, and the flows' keys.
+    pub fn initiators(&self, window: i64) -> impl Iterator<Item = (EndpointKey, Key)> + '_ {
+        let position = self.windows.binary_search_by_key(&window, |window| window.index).ok();
+        let flows = position.map_or(&[][..], |position| &self.windows[position].flows);
+        flows.iter().map(|record| (record.key.endpoint(record.initiator.into()), record.key))
     }
 
     /// Number of records in all open windows.
@@ -459,7 +507,7 @@ impl Shard {
         };
         let mut endpoints = Endpoints::default();
         for record in &mut window.flows {
-            self.finish(record, index, seen);
+            self.finish(record, &window.applications, index, seen);
             add_to_endpoint(&mut endpoints, record);
         }
         self.count_half_open((index + 1) * self.length, &mut endpoints);
@@ -467,11 +515,15 @@ impl Shard {
         (window, endpoints)
     }
 
-    /// A zero window that still lasts counts until the window's end.
-    fn finish(&self, record: &mut FlowWindow, index: i64, seen: i64) {
-        if let Some(flow) = self.flows.get(record.flow as usize) {
+    /// A zero window that still lasts counts until the window's end; a protocol once detected stays so.
+    fn finish(&mut self, record: &mut FlowWindow, applications: &[Application], index: i64, seen: i64) {
+        let known = applications.get(record.application as usize);
+        record.protocol = known.and_then(|application| application.protocol);
+        if let Some(flow) = self.flows.get_mut(record.flow as usize) {
+            flow.protocol = flow.protocol.max(record.protocol);
+            record.protocol = flow.protocol;
             for since in flow.zero_since {
-                if since != 0 {
+                if since != NEVER {
                     record.zero_window += overlap(since, seen, index, self.length);
                 }
             }
@@ -490,14 +542,14 @@ impl Shard {
         self.half_open.retain(|index| {
             let flow = &mut flows[*index as usize];
             let [from, last] = flow.half_open;
-            if from != 0 && from < end && end <= last + HALF_OPEN {
+            if from != NEVER && from < end && end <= last + HALF_OPEN {
                 let endpoint = flow.key.endpoint(1 - usize::from(flow.initiator));
                 endpoints.entry(endpoint).half_open += 1;
             }
             // A flow listed by the one that had its place before it is listed no less.
-            flow.is_listed_half_open = from != 0 && end < last + HALF_OPEN;
+            flow.is_listed_half_open = from != NEVER && end < last + HALF_OPEN;
             if !flow.is_listed_half_open {
-                flow.half_open = [0; 2];
+                flow.half_open = [NEVER; 2];
             }
             flow.is_listed_half_open
         });

@@ -8,6 +8,9 @@ const DEFAULT_OUT_OF_ORDER: i64 = 3_000_000;
 /// A fast retransmission follows its duplicate ACK within this time, in ns.
 const FAST_RETRANSMISSION: i64 = 20_000_000;
 
+/// A time that has not come: the Unix epoch itself is a time that captures have.
+pub const NEVER: i64 = i64::MIN;
+
 /// `a < b` in 32-bit serial arithmetic.
 pub const fn before(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) < 0
@@ -137,10 +140,10 @@ impl Half {
 }
 
 /// The state of one connection's analysis.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Analysis {
     halves: [Half; 2],
-    /// Time of the last SYN while the handshake is under way, in ns; 0 without one.
+    /// Time of the last SYN, in ns, or [`NEVER`].
     syn: i64,
     /// In ns; 0 where the handshake was not seen.
     initial_rtt: i64,
@@ -152,6 +155,12 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// Payload bytes that were not seen before.
     pub new_bytes: u32,
+}
+
+impl Default for Analysis {
+    fn default() -> Self {
+        Self { halves: Default::default(), syn: NEVER, initial_rtt: 0 }
+    }
 }
 
 impl Analysis {
@@ -208,7 +217,7 @@ impl Analysis {
             if !segment.flags.contains(TcpFlags::ACK) {
                 self.syn = segment.time;
             }
-        } else if self.initial_rtt == 0 && self.syn != 0 && segment.flags.contains(TcpFlags::ACK) {
+        } else if self.initial_rtt == 0 && self.syn != NEVER && segment.flags.contains(TcpFlags::ACK) {
             self.initial_rtt = segment.time - self.syn;
         }
     }

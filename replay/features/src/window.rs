@@ -2,6 +2,7 @@
 
 use event::{Fragment, Packet, TcpFlags};
 
+use crate::application::Protocol;
 use crate::key::Key;
 use crate::samples::{Moments, SampleStore, Samples};
 use crate::tcp::Verdict;
@@ -75,6 +76,12 @@ pub struct FlowWindow {
     pub last_gap_known: bool,
     /// The flow in its shard, or `u32::MAX` where the flow was closed early.
     pub flow: u32,
+    /// Interface of the flow's primary tap.
+    pub interface: Option<u32>,
+    /// What else is known of it: a place in the window's applications, or `u32::MAX`.
+    pub application: u32,
+    /// The application protocol, as far as known by the window's end.
+    pub protocol: Option<Protocol>,
     /// The flow's record in another window.
     pub other: Place,
 
@@ -117,6 +124,9 @@ impl FlowWindow {
             state: ConnectionState::New,
             last_gap_known: false,
             flow,
+            interface: None,
+            application: u32::MAX,
+            protocol: None,
             other,
             first,
             last: first,
