@@ -1,4 +1,5 @@
-//! Captured bytes to packets: pcap and pcapng files, link layers, tunnels, IP and TCP. No sockets.
+//! Captured bytes to packets and application messages: pcap and pcapng files, link layers, tunnels, IP, TCP,
+//! DNS, HTTP, gRPC, Kafka and TLS hellos. No sockets.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -20,6 +21,7 @@ mod capture;
 mod file;
 mod fragment;
 mod ip;
+mod l7;
 mod layer;
 mod link;
 mod packet;
@@ -30,6 +32,7 @@ mod tunnel;
 pub use capture::{Capture, Counts, Seen};
 pub use file::{Compression, Damage, DamageKind, Interface, OpenError, Reader, Record};
 pub use fragment::{FragmentKey, Fragments};
+pub use l7::{L7, L7Counts, L7Options};
 pub use link::LinkType;
 pub use packet::{Dissected, Dissector, Frame, Imperfect};
 pub use skip::{Skip, Skipped};

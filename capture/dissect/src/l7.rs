@@ -1,0 +1,218 @@
+//! Application messages from payload: DNS, HTTP/1, HTTP/2 with gRPC, Kafka and TLS hellos.
+//!
+//! Only the first bytes of a message are put together, in bounded memory. Kept are method, path, status, names
+//! and codes; header values, query strings and bodies are never stored.
+
+mod connection;
+mod dns;
+mod http1;
+mod http2;
+mod kafka;
+mod recent;
+mod stream;
+mod text;
+mod tls;
+
+use event::{
+    Duration, FiveTuple, Fragment, L7Flow, L7Message, L7Origin, L7Type, Packet, Protocol, TcpFlags,
+    Timestamp, Workload,
+};
+
+use connection::Connection;
+use recent::Recent;
+
+/// Connections remembered at once; the least recently active are forgotten and counted.
+const MAX_CONNECTIONS: usize = 65_536;
+/// Bytes kept for all connections together: incomplete messages and segments behind a hole.
+const MAX_BUFFERED: usize = 64 * 1024 * 1024;
+
+/// Which protocols to look for, and what to leave out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct L7Options {
+    pub dns: bool,
+    pub http: bool,
+    pub kafka: bool,
+    pub tls: bool,
+    /// Leaves names and paths out: query names, paths, topics, server names.
+    pub redact: bool,
+}
+
+impl Default for L7Options {
+    fn default() -> Self {
+        Self { dns: true, http: true, kafka: true, tls: true, redact: false }
+    }
+}
+
+/// What was found, and what could not be followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct L7Counts {
+    pub requests: u64,
+    pub responses: u64,
+    /// Responses whose request was not seen: without a latency.
+    pub unpaired: u64,
+    /// Messages whose head was not understood.
+    pub malformed: u64,
+    /// Times that a direction of a connection lost its place: a hole in the capture, a snap length that cut a
+    /// head, or a head longer than is kept. It is found again where a segment starts with a message.
+    pub places_lost: u64,
+    /// Connections forgotten because more than 65,536 were open.
+    pub connections_forgotten: u64,
+    /// Requests forgotten while they waited for their response.
+    pub requests_forgotten: u64,
+}
+
+/// Reads application messages out of packets, in the order in which the packets come.
+pub struct L7 {
+    options: L7Options,
+    connections: Recent<FiveTuple, Connection>,
+    queries: dns::Queries,
+    buffered: usize,
+    counts: L7Counts,
+}
+
+impl Default for L7 {
+    fn default() -> Self {
+        Self::new(L7Options::default())
+    }
+}
+
+impl L7 {
+    pub fn new(options: L7Options) -> Self {
+        let connections = Recent::new(MAX_CONNECTIONS);
+        Self {
+            options,
+            connections,
+            queries: dns::Queries::default(),
+            buffered: 0,
+            counts: L7Counts::default(),
+        }
+    }
+
+    /// Takes one packet in and appends the messages that it completes. Their time is the packet's, so that
+    /// events come out in the order of the packets.
+    pub fn observe(&mut self, packet: &Packet, payload: &[u8], found: &mut Vec<L7Flow>) {
+        match packet.five_tuple.protocol {
+            Protocol::TCP => self.segment(packet, payload, found),
+            // Later fragments hold no head; the first one does.
+            Protocol::UDP if packet.fragment != Fragment::Later => self.datagram(packet, payload, found),
+            _ => {}
+        }
+    }
+
+    fn datagram(&mut self, packet: &Packet, payload: &[u8], found: &mut Vec<L7Flow>) {
+        let tuple = packet.five_tuple;
+        let is_dns = tuple.source.port == dns::PORT || tuple.destination.port == dns::PORT;
+        if self.options.dns && is_dns && !payload.is_empty() {
+            let mut out = Emitter { found, counts: &mut self.counts, redact: self.options.redact };
+            self.queries.message(tuple, packet.time, payload, &mut out);
+        }
+    }
+
+    fn segment(&mut self, packet: &Packet, payload: &[u8], found: &mut Vec<L7Flow>) {
+        let Some(tcp) = packet.tcp else { return };
+        let is_syn = tcp.flags.contains(TcpFlags::SYN);
+        if tcp.flags.contains(TcpFlags::RST) || packet.fragment != Fragment::Whole {
+            return;
+        }
+        if packet.payload_length == 0 && !is_syn && !self.connections.contains(&packet.five_tuple.canonical())
+        {
+            return;
+        }
+        let key = packet.five_tuple.canonical();
+        let connection = self.connections.get_or_insert_with(key, Connection::default);
+        if connection.is_ignored() && !is_syn {
+            return;
+        }
+        let before = connection.buffered();
+        let mut context = connection::Context {
+            key,
+            options: self.options,
+            queries: &mut self.queries,
+            may_buffer: self.buffered < MAX_BUFFERED,
+            out: Emitter { found, counts: &mut self.counts, redact: self.options.redact },
+        };
+        connection.segment(packet, &tcp, payload, &mut context);
+        let after = connection.buffered();
+        self.buffered = (self.buffered + after).saturating_sub(before);
+        let forgotten = self.connections.take_forgotten();
+        self.counts.connections_forgotten += forgotten.len() as u64;
+        for connection in forgotten {
+            self.buffered = self.buffered.saturating_sub(connection.buffered());
+        }
+    }
+
+    /// At the end of the packets: messages that stand behind holes, and calls that never ended.
+    pub fn finish(&mut self, found: &mut Vec<L7Flow>) {
+        let mut left = self.connections.drain();
+        left.sort_unstable_by_key(|(key, _)| *key);
+        for (key, mut connection) in left {
+            let mut context = connection::Context {
+                key,
+                options: self.options,
+                queries: &mut self.queries,
+                may_buffer: true,
+                out: Emitter { found, counts: &mut self.counts, redact: self.options.redact },
+            };
+            connection.finish(&mut context);
+        }
+        self.buffered = 0;
+    }
+
+    pub fn counts(&self) -> L7Counts {
+        L7Counts {
+            requests_forgotten: self.counts.requests_forgotten + self.queries.forgotten(),
+            ..self.counts
+        }
+    }
+}
+
+/// Where found messages go.
+struct Emitter<'a> {
+    found: &'a mut Vec<L7Flow>,
+    counts: &'a mut L7Counts,
+    redact: bool,
+}
+
+impl Emitter<'_> {
+    fn request(&mut self, from: FiveTuple, time: Timestamp, message: L7Message) {
+        self.counts.requests += 1;
+        self.push(from, time, L7Type::Request, None, message);
+    }
+
+    /// `asked` is when the request was seen.
+    fn response(&mut self, from: FiveTuple, time: Timestamp, asked: Option<Timestamp>, message: L7Message) {
+        self.counts.responses += 1;
+        self.counts.unpaired += u64::from(asked.is_none());
+        self.push(from, time, L7Type::Response, asked.map(|asked| time - asked), message);
+    }
+
+    fn push(
+        &mut self,
+        five_tuple: FiveTuple,
+        time: Timestamp,
+        kind: L7Type,
+        latency: Option<Duration>,
+        mut message: L7Message,
+    ) {
+        if self.redact {
+            text::redact(&mut message);
+        }
+        self.found.push(L7Flow {
+            time,
+            arrival: time,
+            origin: L7Origin::Wire,
+            kind,
+            five_tuple,
+            source_translated: None,
+            is_reply: Some(kind == L7Type::Response),
+            verdict: None,
+            drop_reason: None,
+            latency,
+            source: Workload::default(),
+            destination: Workload::default(),
+            node: String::new(),
+            uuid: String::new(),
+            message,
+        });
+    }
+}
