@@ -13,8 +13,8 @@ const VLAN_TAG: usize = 4;
 const MAX_VLAN_TAGS: usize = 3;
 pub const IPV4: usize = 20;
 pub const IPV6: usize = 40;
-/// RFC 8200 lists six kinds, destination options twice; more is counted as the protocol that comes next.
-const MAX_EXTENSION_HEADERS: usize = 7;
+/// There are eight kinds, and destination options may come twice; more is counted as the protocol that comes next.
+const MAX_EXTENSION_HEADERS: usize = 10;
 /// Bytes of extension headers; more is malformed. A bound for the verifier, three times what is ever seen.
 const MAX_EXTENSIONS: u32 = 1023;
 pub const TCP: usize = 20;
@@ -35,6 +35,8 @@ mod protocol {
     pub const DESTINATION_OPTIONS: u8 = 60;
     pub const SCTP: u8 = 132;
     pub const MOBILITY: u8 = 135;
+    pub const HOST_IDENTITY: u8 = 139;
+    pub const SHIM6: u8 = 140;
 }
 
 /// What a look at a packet came to.
@@ -51,8 +53,8 @@ pub struct Headers {
     pub ip_offset: u32,
     /// Bytes of the IP header and its extensions.
     pub ip_length: u32,
-    /// Bytes from the IP header on, by the IP header; 0 where it leaves that to the device.
-    pub total_length: u32,
+    /// Bytes from the IP header on, by the IP header.
+    pub length: u32,
     /// Bytes of the transport header; 0 where there is none.
     pub transport_length: u32,
     pub fragment_id: u32,
@@ -67,7 +69,7 @@ impl Headers {
     const NONE: Self = Self {
         ip_offset: 0,
         ip_length: 0,
-        total_length: 0,
+        length: 0,
         transport_length: 0,
         fragment_id: 0,
         protocol: 0,
@@ -77,13 +79,11 @@ impl Headers {
     };
 }
 
-/// Which part of the transport header is in the packet.
+/// Which part of the transport header is in the packet and worth reading.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Transport {
     None,
-    /// There, with nothing to read in it.
-    Message,
     Ports,
     Tcp,
 }
@@ -228,10 +228,22 @@ fn look<const ETHERNET_LINK: bool>(skb: *mut __sk_buff, found: *mut Headers, com
             _ => return NOT_IP,
         };
     }
-    let outcome = if is_ipv6 { ipv6(skb, bytes, ip, &mut headers) } else { ipv4(bytes, ip, &mut headers) };
-    let outcome = if outcome == FOUND { transport(bytes, ip, &mut headers) } else { outcome };
-    if outcome == FOUND || (outcome == SHORT && complete) {
-        // A transport header that is cut off counts as absent.
+    let outcome =
+        if is_ipv6 { ipv6(skb, bytes, ip, &mut headers) } else { ipv4(skb, bytes, ip, &mut headers) };
+    if outcome == FOUND {
+        // A packet of more than 65535 bytes has no length in its header (RFC 2675, and GSO of that size), and one
+        // that was cut on its way is shorter than its header says.
+        // SAFETY: the kernel hands a valid context to the program.
+        let there = unsafe { (*skb).len }.saturating_sub(headers.ip_offset);
+        if headers.length == 0 || headers.length > there {
+            headers.length = there;
+        }
+        if headers.length < headers.ip_length {
+            return MALFORMED;
+        }
+    }
+    let outcome = if outcome == FOUND { transport(bytes, ip, &mut headers, complete) } else { outcome };
+    if outcome == FOUND {
         // SAFETY: a slot of the map.
         unsafe { found.write_volatile(headers) };
         return FOUND;
@@ -243,7 +255,7 @@ fn look<const ETHERNET_LINK: bool>(skb: *mut __sk_buff, found: *mut Headers, com
 const CUT: Outcome = 4;
 
 #[inline(always)]
-fn ipv4(bytes: Bytes, ip: usize, headers: &mut Headers) -> Outcome {
+fn ipv4(skb: *mut __sk_buff, bytes: Bytes, ip: usize, headers: &mut Headers) -> Outcome {
     if !bytes.holds(ip, IPV4) {
         return CUT;
     }
@@ -254,7 +266,7 @@ fn ipv4(bytes: Bytes, ip: usize, headers: &mut Headers) -> Outcome {
     if version >> 4 != 4 || headers.ip_length < IPV4 as u32 {
         return MALFORMED;
     }
-    headers.total_length = u32::from(total_length);
+    headers.length = u32::from(total_length);
     headers.protocol = protocol;
     let (more, offset) = (fragment & 0x2000 != 0, fragment & 0x1fff);
     if more || offset != 0 {
@@ -262,7 +274,7 @@ fn ipv4(bytes: Bytes, ip: usize, headers: &mut Headers) -> Outcome {
         headers.marks |=
             if offset == 0 { PacketMarks::FIRST_FRAGMENT.0 } else { PacketMarks::LATER_FRAGMENT.0 };
     }
-    FOUND
+    if protocol == protocol::AUTHENTICATION && offset == 0 { extensions(skb, headers) } else { FOUND }
 }
 
 #[inline(always)]
@@ -278,60 +290,87 @@ fn ipv6(skb: *mut __sk_buff, bytes: Bytes, ip: usize, headers: &mut Headers) -> 
     headers.marks = PacketMarks::IPV6.0;
     headers.protocol = protocol;
     headers.ip_length = IPV6 as u32;
-    headers.total_length = if payload == 0 { 0 } else { IPV6 as u32 + u32::from(payload) };
-    if is_extension(protocol) {
-        let chain = walk_extensions(skb, headers.ip_offset + IPV6 as u32, protocol);
-        if chain == 0 {
-            return MALFORMED;
-        }
-        headers.ip_length += chain as u32 & MAX_EXTENSIONS;
-        headers.protocol = (chain >> 16) as u8;
-        headers.marks |= (chain >> 24) as u8;
-        headers.fragment_id = (chain >> 32) as u32;
+    headers.length = if payload == 0 { 0 } else { IPV6 as u32 + u32::from(payload) };
+    if is_extension(protocol) { extensions(skb, headers) } else { FOUND }
+}
+
+/// Adds the headers between the IP header and the transport header.
+#[inline(always)]
+fn extensions(skb: *mut __sk_buff, headers: &mut Headers) -> Outcome {
+    let chain = walk_extensions(skb, headers.ip_offset + headers.ip_length, headers.protocol);
+    if chain == 0 {
+        return MALFORMED;
     }
+    headers.ip_length += chain as u32 & MAX_EXTENSIONS;
+    headers.protocol = (chain >> 16) as u8;
+    headers.marks |= (chain >> 24) as u8;
+    headers.fragment_id |= (chain >> 32) as u32;
     FOUND
 }
 
-/// Adds what the transport header says of itself.
+/// Adds what the transport header says of itself. It ends with the packet by its IP header: what stands behind
+/// is padding.
 #[inline(always)]
-fn transport(bytes: Bytes, ip: usize, headers: &mut Headers) -> Outcome {
-    let (kind, length) = match headers.protocol {
+fn transport(bytes: Bytes, ip: usize, headers: &mut Headers, complete: bool) -> Outcome {
+    /// Source and destination port.
+    const PORTS: usize = 4;
+    let length = match headers.protocol {
         _ if headers.marks & PacketMarks::LATER_FRAGMENT.0 != 0 => return FOUND,
-        protocol::TCP => (Transport::Tcp, TCP),
-        protocol::UDP => (Transport::Ports, 8),
-        protocol::SCTP => (Transport::Ports, 12),
-        protocol::ICMP | protocol::ICMPV6 => (Transport::Message, 8),
+        protocol::ICMP | protocol::ICMPV6 => {
+            headers.transport_length = 8;
+            return FOUND;
+        }
+        protocol::TCP => TCP,
+        protocol::UDP => 8,
+        protocol::SCTP => 12,
         _ => return FOUND,
     };
     let start = ip + headers.ip_length as usize;
-    // Compared with a constant each, so that the verifier knows what may be read.
-    let is_tcp = kind == Transport::Tcp;
-    if !(if is_tcp { bytes.holds(start, TCP) } else { bytes.holds(start, 8) }) {
-        return SHORT;
-    }
-    headers.transport = kind;
+    let is_tcp = headers.protocol == protocol::TCP;
+    let stated = headers.length - headers.ip_length;
     headers.transport_length = length as u32;
-    if is_tcp {
-        // SAFETY: the check above.
-        let length = u32::from(unsafe { load_u8(start + 12) } >> 4) * 4;
-        headers.transport_length = length;
-        if length < TCP as u32 {
-            // Nobody knows where its payload starts.
-            headers.transport = Transport::Ports;
-            headers.transport_length = u32::from(u16::MAX);
-            return FOUND;
+    if is_tcp && stated >= TCP as u32 {
+        if bytes.holds(start, TCP) {
+            // SAFETY: the check above.
+            return unsafe { tcp(bytes, start, stated, headers) };
         }
-        headers.marks |= PacketMarks::TCP.0;
-        if length > TCP as u32 {
-            headers.options = TcpOptions::Other;
-            if length >= TCP_AND_TIMESTAMPS as u32
-                && bytes.holds(start, TCP_AND_TIMESTAMPS)
-                // SAFETY: the check before it.
-                && unsafe { load_u32(start + TCP) } == NOP_NOP_TIMESTAMPS
-            {
-                headers.options = TcpOptions::Timestamps;
-                headers.marks |= PacketMarks::TIMESTAMPS.0;
-            }
+        if !complete {
+            return SHORT;
+        }
+    }
+    if stated < PORTS as u32 {
+        return MALFORMED;
+    }
+    if !bytes.holds(start, PORTS) {
+        return if complete { MALFORMED } else { SHORT };
+    }
+    headers.transport = Transport::Ports;
+    FOUND
+}
+
+/// # Safety
+/// The packet holds the fixed TCP header at `start`.
+#[inline(always)]
+unsafe fn tcp(bytes: Bytes, start: usize, stated: u32, headers: &mut Headers) -> Outcome {
+    let length = u32::from(unsafe { load_u8(start + 12) } >> 4) * 4;
+    if length < TCP as u32 {
+        headers.transport = Transport::Ports;
+        // Nobody knows where its payload starts.
+        headers.transport_length = u32::from(u16::MAX);
+        return FOUND;
+    }
+    headers.transport = Transport::Tcp;
+    headers.transport_length = if length < stated { length } else { stated };
+    headers.marks |= PacketMarks::TCP.0;
+    if headers.transport_length > TCP as u32 {
+        headers.options = TcpOptions::Other;
+        if headers.transport_length == TCP_AND_TIMESTAMPS as u32
+            && bytes.holds(start, TCP_AND_TIMESTAMPS)
+            // SAFETY: the check before it.
+            && unsafe { load_u32(start + TCP) } == NOP_NOP_TIMESTAMPS
+        {
+            headers.options = TcpOptions::Timestamps;
+            headers.marks |= PacketMarks::TIMESTAMPS.0;
         }
     }
     FOUND
@@ -339,8 +378,20 @@ fn transport(bytes: Bytes, ip: usize, headers: &mut Headers) -> Outcome {
 
 #[inline(always)]
 const fn is_extension(protocol: u8) -> bool {
-    use protocol::{AUTHENTICATION, DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, MOBILITY, ROUTING};
-    matches!(protocol, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS | MOBILITY)
+    use protocol::{
+        AUTHENTICATION, DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, HOST_IDENTITY, MOBILITY, ROUTING, SHIM6,
+    };
+    matches!(
+        protocol,
+        HOP_BY_HOP
+            | ROUTING
+            | FRAGMENT
+            | AUTHENTICATION
+            | DESTINATION_OPTIONS
+            | MOBILITY
+            | HOST_IDENTITY
+            | SHIM6
+    )
 }
 
 /// The state of a walk along extension headers.

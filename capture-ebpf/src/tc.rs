@@ -94,14 +94,6 @@ fn record<const DIRECTION: u32, const ETHERNET_LINK: bool>(ctx: &TcContext) -> R
         headers::NOT_IP => Cause::NotIp,
         _ => Cause::Unreadable,
     })?;
-    // A packet of more than 65535 bytes has no length in its header (RFC 2675, and GSO of that size).
-    let l3_length = match headers.total_length {
-        0 => ctx.len() - headers.ip_offset,
-        length => length,
-    };
-    if l3_length < headers.ip_length {
-        return Err(Cause::Unreadable);
-    }
     let mut marks = headers.marks | if DIRECTION == EGRESS { PacketMarks::EGRESS.0 } else { 0 };
     if headers.options == TcpOptions::Other {
         let fixed = TCP as u32;
@@ -111,7 +103,7 @@ fn record<const DIRECTION: u32, const ETHERNET_LINK: bool>(ctx: &TcContext) -> R
     let Some(mut entry) = PACKETS.reserve::<PacketRecord>(0) else {
         return Err(Cause::Lost);
     };
-    if fill(&mut entry, skb, &headers, marks, l3_length) {
+    if fill(&mut entry, skb, &headers, marks) {
         // The reader looks by itself every few milliseconds: waking it costs more than the record.
         entry.submit(u64::from(BPF_RB_NO_WAKEUP));
         Ok(())
@@ -124,13 +116,7 @@ fn record<const DIRECTION: u32, const ETHERNET_LINK: bool>(ctx: &TcContext) -> R
 /// Writes every field. False where the packet's memory is not what it was when the headers were found, which
 /// does not happen; the verifier cannot know.
 #[inline(always)]
-fn fill(
-    entry: &mut MaybeUninit<PacketRecord>,
-    skb: *mut __sk_buff,
-    headers: &Headers,
-    marks: u8,
-    l3_length: u32,
-) -> bool {
+fn fill(entry: &mut MaybeUninit<PacketRecord>, skb: *mut __sk_buff, headers: &Headers, marks: u8) -> bool {
     let record = entry.as_mut_ptr();
     macro_rules! set {
         ($($field:ident: $value:expr),+ $(,)?) => { $( addr_of_mut!((*record).$field).write($value); )+ };
@@ -144,8 +130,8 @@ fn fill(
         set! {
             time: bpf_ktime_get_boot_ns(),
             interface: (*skb).ifindex,
-            l3_length: l3_length,
-            payload_length: l3_length.saturating_sub(headers.ip_length + headers.transport_length),
+            l3_length: headers.length,
+            payload_length: headers.length.saturating_sub(headers.ip_length + headers.transport_length),
             fragment_id: headers.fragment_id,
             gso_segments: (*skb).gso_segs as u16,
             gso_size: (*skb).gso_size as u16,
@@ -255,7 +241,7 @@ fn walk_options(skb: *mut __sk_buff, offset: u32, length: u32) -> u8 {
         let option = &walk.bytes[at as usize..at as usize + 10];
         let size = if option[0] <= 1 { 1 } else { u32::from(option[1]) };
         // What stands behind the packet's last byte is left from another packet.
-        if size == 0 || at + size > length {
+        if size < 1 + u32::from(option[0] > 1) || at + size > length {
             break;
         }
         match (option[0], size) {

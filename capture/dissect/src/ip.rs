@@ -48,12 +48,9 @@ pub(crate) fn read(packet: Layer<'_>) -> Result<Datagram<'_>, Skip> {
         6 => v6(packet)?,
         _ => return Err(Skip::MalformedIp),
     };
-    while datagram.carries(AUTHENTICATION) {
-        let next = datagram.payload.u8(0).ok_or(Skip::CutInPorts)?;
-        // In units of 4 bytes, less 2.
-        let size = 4 * (usize::from(datagram.payload.u8(1).ok_or(Skip::CutInPorts)?) + 2);
-        datagram.protocol = Protocol(next);
-        datagram.payload = datagram.payload.skip_on_wire(size);
+    // IPv6 has followed it with its other extension headers.
+    if datagram.carries(AUTHENTICATION) {
+        follow_extensions(&mut datagram)?;
     }
     Ok(datagram)
 }
@@ -142,6 +139,8 @@ fn follow_extensions(datagram: &mut Datagram<'_>) -> Result<(), Skip> {
             HOP_BY_HOP | ROUTING | DESTINATION | MOBILITY | HIP | SHIM6 => {
                 8 * (usize::from(rest.u8(1).ok_or(Skip::CutInPorts)?) + 1)
             }
+            // In units of 4 bytes, less 2.
+            AUTHENTICATION => 4 * (usize::from(rest.u8(1).ok_or(Skip::CutInPorts)?) + 2),
             FRAGMENT => {
                 let place = rest.u16(2).ok_or(Skip::CutInPorts)?;
                 datagram.identification = rest.u32(4).ok_or(Skip::CutInPorts)?;

@@ -3,6 +3,8 @@
 //! What the programs saw is accounted for exactly: `seen = packets + lost + unreadable + not_ip`.
 
 pub mod decode;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -109,6 +111,14 @@ impl Tc {
     /// [`Error::Lack`] where rights or kernel do not suffice, [`Error::NoSuchInterface`], [`Error::NoInterface`],
     /// [`Error::LinkLayer`], [`Error::Attach`].
     pub fn open(selection: &Selection, clock: Clock, options: Options) -> Result<Self, Error> {
+        let mut source = Self::without_interfaces(selection, clock, options)?;
+        for interface in chosen(selection)? {
+            source.attach(interface)?;
+        }
+        Ok(source)
+    }
+
+    fn without_interfaces(selection: &Selection, clock: Clock, options: Options) -> Result<Self, Error> {
         let mut ebpf = object::load(options.ring_size)?;
         let ring = RingBuf::try_from(take(&mut ebpf, "PACKETS")?).map_err(map_error("PACKETS"))?;
         let seen = PerCpuArray::try_from(take(&mut ebpf, "SEEN")?).map_err(map_error("SEEN"))?;
@@ -133,9 +143,6 @@ impl Tc {
         };
         // Takes what has no entry of its own.
         source.make_entry(0)?;
-        for interface in chosen(selection)? {
-            source.attach(interface)?;
-        }
         Ok(source)
     }
 
