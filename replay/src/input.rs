@@ -1,5 +1,6 @@
 //! What `replay` reads: each input is told by its first bytes, and several are merged by time.
 
+mod ahead;
 mod capture;
 mod merge;
 mod recording;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use event::{Event, Label, Packet, Timestamp};
 
+pub use ahead::Ahead;
 pub use merge::Merge;
 
 use crate::args::Args;

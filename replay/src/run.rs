@@ -7,7 +7,7 @@ use cli::{Exit, Interrupt};
 use features::{Closing, Config, Engine};
 
 use crate::args::Args;
-use crate::input::{self, Input, Item, Merge};
+use crate::input::{self, Ahead, Input, Item, Merge};
 use crate::output::Csv;
 use crate::summary::Summary;
 
@@ -27,27 +27,16 @@ fn replay(args: &Args, output: impl Write) -> Result<Exit> {
     let interrupt = Interrupt::install().context("cannot listen to signals")?;
     let paths = input::choose(&args.inputs)?;
     let inputs: Vec<Input> = paths.iter().map(|path| Input::open(path, args)).collect::<Result<_>>()?;
-    let mut inputs = Merge::new(inputs);
-    let mut engine = Engine::new(config(args));
-    let mut output = Csv::new(BufWriter::with_capacity(1 << 16, output), args.profile.into())
-        .context("cannot write the header")?;
-    while let Some(item) = inputs.next()? {
-        match item {
-            Item::Packets(packets) => engine.push_packets(packets),
-            Item::TakenPackets(packets) => engine.push_packets(&packets),
-            Item::Label(time, label) => engine.label_from(time, label),
-            Item::Event(event) => engine.push(&event),
-        }
-        drain(&mut engine, &mut output)?;
-        if interrupt.is_raised() {
-            tracing::warn!("interrupted: the rows written so far are of what was read so far");
-            break;
-        }
-    }
-    engine.finish();
-    drain(&mut engine, &mut output)?;
-    output.finish().context("cannot write rows")?;
-    Ok(Summary { inputs: inputs.reports(), engine: engine.counts() }.tell())
+    let output = BufWriter::with_capacity(1 << 16, output);
+    let output = Csv::new(output, args.profile.into()).context("cannot write the header")?;
+    let mut work = Work { engine: Engine::new(config(args)), output, interrupt };
+    let inputs = Merge::new(inputs);
+    let inputs =
+        if rayon::current_num_threads() > 1 { work.read_ahead(inputs)? } else { work.read_inline(inputs)? };
+    work.engine.finish();
+    work.drain()?;
+    work.output.finish().context("cannot write rows")?;
+    Ok(Summary { inputs: inputs.reports(), engine: work.engine.counts() }.tell())
 }
 
 fn config(args: &Args) -> Config {
@@ -56,9 +45,62 @@ fn config(args: &Args) -> Config {
     Config { window: args.window, closing, max_flows, label: args.label }
 }
 
-fn drain(engine: &mut Engine, output: &mut Csv<impl Write>) -> Result<()> {
-    while let Some(window) = engine.next_closed() {
-        output.write(&window).context("cannot write rows")?;
+struct Work<W> {
+    engine: Engine,
+    output: Csv<W>,
+    interrupt: Interrupt,
+}
+
+impl<W: Write> Work<W> {
+    fn read_inline(&mut self, mut inputs: Merge) -> Result<Merge> {
+        while let Some(item) = inputs.next()? {
+            self.take(&item);
+            self.drain()?;
+            if self.is_interrupted() {
+                break;
+            }
+        }
+        Ok(inputs)
     }
-    Ok(())
+
+    fn read_ahead(&mut self, inputs: Merge) -> Result<Merge> {
+        std::thread::scope(|scope| {
+            let mut ahead = Ahead::start(scope, inputs);
+            while let Some(item) = ahead.next() {
+                self.take(&item);
+                if let Item::TakenPackets(packets) = item {
+                    ahead.give_back(packets);
+                }
+                self.drain()?;
+                if self.is_interrupted() {
+                    break;
+                }
+            }
+            ahead.finish()
+        })
+    }
+
+    fn take(&mut self, item: &Item<'_>) {
+        match item {
+            Item::Packets(packets) => self.engine.push_packets(packets),
+            Item::TakenPackets(packets) => self.engine.push_packets(packets),
+            Item::Event(event) => self.engine.push(event),
+            Item::Label(time, label) => self.engine.label_from(*time, *label),
+        }
+    }
+
+    fn drain(&mut self) -> Result<()> {
+        while let Some(window) = self.engine.next_closed() {
+            self.output.write(&window).context("cannot write rows")?;
+        }
+        Ok(())
+    }
+
+    fn is_interrupted(&self) -> bool {
+        let is_raised = self.interrupt.is_raised();
+        if is_raised {
+            tracing::warn!("interrupted: the rows are of what was read so far");
+        }
+        is_raised
+    }
 }
