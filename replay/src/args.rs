@@ -2,16 +2,21 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use event::{Duration, Label};
+
+use crate::schema::SchemaArgs;
 
 /// Turn recordings and captures into features: one row per flow and window, as CSV on stdout
 ///
 /// The same input gives the same bytes, for any number of threads. What was read, used and skipped, and why,
 /// is said on stderr.
 #[derive(Clone, Debug, Parser)]
-#[command(version, after_help = after_help())]
+#[command(version, after_help = after_help(), args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Recordings, or pcap and pcapng files (plain, gzip or zstd); - is stdin
     ///
     /// Several inputs are merged by time. Default: the newest file in recordings/.
@@ -56,6 +61,13 @@ pub struct Args {
 
     #[command(flatten)]
     pub log: cli::LogArgs,
+}
+
+/// What else `replay` does.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Print the columns: names, units, types and definitions
+    Schema(SchemaArgs),
 }
 
 /// Which packet counts where one is inside another.
@@ -107,6 +119,8 @@ Examples:
       of a capture made elsewhere, labelled
   tcpdump -w - -c 1000 | replay -
       of a pipe
+  replay schema
+      what the columns mean
 ";
 
 /// Longest window: a day.

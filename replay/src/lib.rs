@@ -4,6 +4,8 @@ pub mod args;
 mod input;
 mod output;
 mod run;
+mod schema;
 mod summary;
 
+pub use output::Csv;
 pub use run::run;

@@ -6,9 +6,10 @@ use anyhow::{Context as _, Result};
 use cli::{Exit, Interrupt};
 use features::{Closing, Config, Engine};
 
-use crate::args::Args;
+use crate::args::{Args, Command};
 use crate::input::{self, Ahead, Input, Item, Merge};
 use crate::output::Csv;
+use crate::schema;
 use crate::summary::Summary;
 
 /// Does what the command line says.
@@ -16,6 +17,10 @@ use crate::summary::Summary;
 /// # Errors
 /// Where an input cannot be opened or the output not be written. Damage of an input is no error.
 pub fn run(args: &Args) -> Result<Exit> {
+    if let Some(Command::Schema(schema)) = &args.command {
+        schema::print(*schema, &mut io::stdout().lock()).context("cannot write the schema")?;
+        return Ok(Exit::Done);
+    }
     let mut pool = rayon::ThreadPoolBuilder::new();
     if let Some(threads) = args.threads {
         pool = pool.num_threads(threads.into());

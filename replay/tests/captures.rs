@@ -185,3 +185,22 @@ fn several_inputs_are_merged_by_time() {
     assert_eq!(both.sum("packet_count"), first.sum("packet_count") + second.sum("packet_count"));
     assert_eq!(both.stdout, reversed.stdout);
 }
+
+/// First 16 hex digits of the SHA-256 of the rows of each capture. Where a change of the rows is meant, run
+/// the test with GOLDEN=write.
+#[test]
+fn rows_are_what_they_were() {
+    use sha2::{Digest as _, Sha256};
+    let Some((folder, truth)) = captures("rows_are_what_they_were") else { return };
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden.tsv");
+    let mut now = String::new();
+    for name in names(&truth) {
+        let hash = Sha256::digest(&run(&folder, &name, &["--window", "5"]).stdout);
+        let hex: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        now += &format!("{name}\t{hex}\n");
+    }
+    if std::env::var_os("GOLDEN").is_some() {
+        std::fs::write(&path, &now).unwrap();
+    }
+    assert_eq!(now, std::fs::read_to_string(&path).unwrap());
+}

@@ -214,7 +214,8 @@ impl Analysis {
                 half.scale = scale.min(14);
                 half.known |= HAS_SCALE;
             }
-            if !segment.flags.contains(TcpFlags::ACK) {
+            // As in Wireshark, the epoch itself is the time of a packet without one: it times nothing.
+            if !segment.flags.contains(TcpFlags::ACK) && segment.time != 0 {
                 self.syn = segment.time;
             }
         } else if self.initial_rtt == 0 && self.syn != NEVER && segment.flags.contains(TcpFlags::ACK) {

@@ -34,7 +34,7 @@ fn connection(start: i64, client: u32, base: u32) -> Vec<Packet> {
 
 #[test]
 fn a_connection_gives_what_the_definitions_say() {
-    let rows = rows(config(5), &connection(0, 1, 1000));
+    let rows = rows(config(5), &connection(1, 1, 1000));
     let [row] = &rows[..] else { panic!("{} rows", rows.len()) };
     for (feature, want) in [
         (Feature::PacketCount, 10.0),
