@@ -11,6 +11,7 @@ Examples:
   replay --window 5 a.mcap > a.csv; replay --window 5 b.mcap > b.csv
   train a.csv b.csv --model rf -o model.flm
   train runs/*.csv --class-weight balanced --min-leaf 5 --metrics-json metrics.json
+  train runs/*.csv --test other-workload/*.csv --search 600 --search-log search.jsonl
   train runs/*.csv --report model-report.html --card model.md
   zstdcat rows.csv.zst | train - --seed 7
   train inspect model.flm
@@ -178,6 +179,11 @@ pub struct FitArgs {
     #[arg(long, value_name = "SHARE", default_value_t = 0.25, help_heading = "Evaluation", value_parser = share)]
     pub hold_out: f64,
 
+    /// Judge on these rows instead of on held-out recordings; no model is ever fitted on them
+    #[arg(long, value_name = "FEATURES.csv", num_args = 1.., conflicts_with = "hold_out",
+          help_heading = "Evaluation")]
+    pub test: Vec<PathBuf>,
+
     /// Parts that the other recordings are dealt into, to know the spread of the scores and to calibrate the
     /// probabilities; below 2 for neither
     #[arg(long, value_name = "N", default_value_t = 5, help_heading = "Evaluation")]
@@ -186,6 +192,13 @@ pub struct FitArgs {
     /// Save the model that was judged, fitted without the held-out recordings, instead of one fitted on all
     #[arg(long, help_heading = "Evaluation")]
     pub keep_held_out: bool,
+}
+
+impl FitArgs {
+    /// Whether the judged model is the one that is saved.
+    pub fn keeps_judged(&self) -> bool {
+        self.keep_held_out || !self.test.is_empty()
+    }
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

@@ -202,7 +202,12 @@ mod tests {
             column.push(far);
         }
         let normal: Vec<u32> = (0..2000).collect();
-        let split = Split { fit: (0..1000).collect(), held_out: (1000..2000).collect(), groups: 1 };
+        let split = Split {
+            fit: (0..1000).collect(),
+            held_out: (1000..2000).collect(),
+            groups: 1,
+            rule: String::new(),
+        };
         let settings = Settings { trees: 100, sample: 256, false_alarms: 0.01, seed: 1 };
         let (forest, calibration) = fit(&columns, &normal, Some(&split), &settings).unwrap();
         let judge = |row: usize| {

@@ -55,17 +55,21 @@ fn export(args: &ExportArgs) -> anyhow::Result<Exit> {
 }
 
 fn train(args: &FitArgs) -> anyhow::Result<Exit> {
-    let (table, window) = read(&args.inputs, args.window)?;
+    let inputs = [&args.inputs[..], &args.test[..]].concat();
+    let (table, window) = read(&inputs, args.window)?;
     let set = labelled(table, window, args.model)?;
     let procedure = Procedure { hold_out: args.hold_out, folds: usize::from(args.folds), seed: args.seed };
-    let split = evaluate::set_aside(&set, procedure);
+    let split = match args.test.len() {
+        0 => evaluate::set_aside(&set, procedure),
+        files => Some(evaluate::last_files(&set, files)?),
+    };
     let plan = searched(&set, plan(args), split.as_ref(), args)?;
     let judged = split.map(|split| evaluate::judge(&set, &plan, split, procedure)).transpose()?;
     if let Some(judged) = &judged {
         evaluate::tell(&judged.evaluation);
     }
     let fitted = match &judged {
-        Some(judged) if args.keep_held_out => Fitted {
+        Some(judged) if args.keeps_judged() => Fitted {
             forest: judged.forest.clone(),
             calibration: judged.calibration,
             rows: judged.fitted.clone(),
@@ -198,13 +202,13 @@ fn assemble(
         schema: schema::fingerprint().to_owned(),
         window_ns: u64::try_from(set.window)?,
         inputs: inputs(),
-        classes: set.classes.clone(),
+        classes: set.classes_in(&fitted.rows),
         training: Training {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             seed: args.seed,
             rng: forest::random::NAME.to_owned(),
             settings: described(plan, args),
-            data: set.table.files.clone(),
+            data: set.table.files[..set.table.files.len() - args.test.len()].to_vec(),
         },
         calibration: fitted.calibration,
         evaluation,
@@ -226,9 +230,9 @@ fn inputs() -> Vec<Input> {
 
 /// The settings that a model came from, as the model file tells them.
 fn described(plan: &Plan, args: &FitArgs) -> BTreeMap<String, String> {
-    let fitted_on = if args.keep_held_out { "the recordings not held out" } else { "all recordings" };
+    let fitted_on = if args.keeps_judged() { "the recordings not held out" } else { "all recordings" };
     let mut entries = vec![
-        ("hold-out", args.hold_out.to_string()),
+        ("hold-out", if args.test.is_empty() { args.hold_out.to_string() } else { "test files".to_owned() }),
         ("folds", args.folds.to_string()),
         ("fitted-on", fitted_on.to_owned()),
     ];

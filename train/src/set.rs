@@ -61,6 +61,14 @@ impl LabelledSet {
         (0..self.table.len() as u32).collect()
     }
 
+    /// The classes, with the rows and groups that they have among some rows.
+    pub fn classes_in(&self, rows: &[u32]) -> Vec<ClassInfo> {
+        let mut counts = vec![0; self.classes.len()];
+        rows.iter().for_each(|row| counts[usize::from(self.of_row[*row as usize])] += 1);
+        let found = self.classes.iter().zip(counts).zip(self.groups_of(rows));
+        found.map(|((class, rows), groups)| ClassInfo { rows, groups, ..class.clone() }).collect()
+    }
+
     /// Class indices of some rows.
     pub fn classes_of(&self, rows: &[u32]) -> Vec<u8> {
         rows.iter().map(|row| self.of_row[*row as usize]).collect()

@@ -229,7 +229,7 @@ fn a_model_is_inspected_and_compared() {
     }
     let output = train(folder.path(), &["inspect", "a.flm"]);
     let text = String::from_utf8(output.stdout).unwrap();
-    for expected in ["random-forest", "this release's", "packet-loss (384 rows of 4 recordings)", "macro F1"]
+    for expected in ["random-forest", "this release's", "packet-loss (288 rows of 3 recordings)", "macro F1"]
     {
         assert!(text.contains(expected), "{expected} is not in {text}");
     }
@@ -308,4 +308,26 @@ fn a_search_goes_on_where_it_stopped() {
     assert!(search("0", "c.flm").contains("(45 known from before)"));
     let read = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
     assert_eq!(read("b.flm"), read("c.flm"));
+}
+
+#[test]
+fn test_files_judge_and_are_never_fitted_on() {
+    let (folder, names) = folder();
+    std::fs::write(folder.path().join("test.csv"), recording(2, 5_000_000, 4, &mut Noise(99))).unwrap();
+    let args =
+        |more: &[&'static str]| arguments(&names, &[&["--trees", "10", "--folds", "0"], more].concat());
+    let output = train(folder.path(), &args(&["--test", "test.csv", "-o", "a.flm"]));
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("(test files test.csv)"), "{}", stderr(&output));
+    // Other test rows change the scores, and not one node of the forest.
+    std::fs::write(folder.path().join("test.csv"), recording(4, 5_000_000, 4, &mut Noise(1))).unwrap();
+    assert!(train(folder.path(), &args(&["--test", "test.csv", "-o", "b.flm"])).status.success());
+    let load = |name: &str| Model::load(&folder.path().join(name)).unwrap();
+    assert_eq!(load("a.flm").forest(), load("b.flm").forest());
+    assert_ne!(load("a.flm"), load("b.flm"));
+    assert_eq!(load("a.flm").meta().training.data.len(), 12);
+    assert_eq!(load("a.flm").classes().iter().map(|class| class.rows).sum::<u64>(), 12 * 12 * 8);
+    std::fs::write(folder.path().join("test.csv"), recording(7, 5_000_000, 4, &mut Noise(1))).unwrap();
+    let output = train(folder.path(), &args(&["--test", "test.csv"]));
+    assert!(stderr(&output).contains("label 7 (backlog-overflow) stands in the test files alone"));
 }

@@ -163,6 +163,15 @@ pub struct Baseline {
     pub mcc: f64,
 }
 
+/// Scores of verdicts on a server and a window: the mean of its rows' probabilities.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TargetScore {
+    pub verdicts: u64,
+    pub macro_f1: f64,
+    /// F1 of every class, in the order of the classes; absent where no verdict should have it.
+    pub f1: Vec<Option<f64>>,
+}
+
 /// How well a model of these settings did on groups of rows that it had not seen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
@@ -179,6 +188,9 @@ pub struct Evaluation {
     /// Windows of normal rows in which some row was called a fault with a probability of at least 0.8, for
     /// each such fault; absent without normal rows.
     pub false_alarms_per_hour: Option<f64>,
+    /// The rows' votes for each server and window, as `infer` counts them; absent where the rows tell no server.
+    #[serde(default)]
+    pub targets: Option<TargetScore>,
     pub classes: Vec<ClassScore>,
     /// `confusion[actual][predicted]` in rows, both in the order of the classes.
     pub confusion: Vec<Vec<u64>>,

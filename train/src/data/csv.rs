@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use csv::ByteRecord;
@@ -15,6 +16,8 @@ use super::{MAX_ROWS, Table};
 const STDIN: &str = "-";
 const TIME: &str = "timestamp";
 const LABEL: &str = "anomaly_label";
+/// What tells a row's server.
+const TARGET: [&str; 3] = ["dst_ip", "dst_port", "protocol"];
 
 /// Why a file's rows cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +66,8 @@ enum Use {
     Label,
     /// Index into the table's columns.
     Input(usize, &'static Column),
+    /// A part of the server's identity: only to put rows together.
+    Target,
     /// Identity and text: never an input.
     Ignored,
 }
@@ -168,6 +173,7 @@ fn uses_of(header: &ByteRecord, file: &str) -> Result<Vec<Use>, Error> {
         uses.push(match (name.as_str(), input) {
             (TIME, _) => Use::Time,
             (LABEL, _) => Use::Label,
+            (name, _) if TARGET.contains(&name) => Use::Target,
             (_, Some(index)) => Use::Input(index, inputs[index]),
             (_, None) => Use::Ignored,
         });
@@ -183,11 +189,12 @@ fn uses_of(header: &ByteRecord, file: &str) -> Result<Vec<Use>, Error> {
 }
 
 fn add_row(table: &mut Table, uses: &[Use], record: &ByteRecord, file: &str, line: u64) -> Result<(), Error> {
+    table.targets.push(target(uses, record));
     for (position, (cell, usage)) in record.iter().zip(uses).enumerate() {
         let column = position + 1;
         let bad = |name, reason| Error::Cell { file: file.to_owned(), line, column, name, reason };
         match usage {
-            Use::Ignored => {}
+            Use::Ignored | Use::Target => {}
             Use::Label => {
                 let label = label(cell);
                 let label =
@@ -204,6 +211,19 @@ fn add_row(table: &mut Table, uses: &[Use], record: &ByteRecord, file: &str, lin
         }
     }
     Ok(())
+}
+
+/// The first bytes of a hash over the server's identity; `None` where the file does not tell it.
+fn target(uses: &[Use], record: &ByteRecord) -> Option<NonZeroU64> {
+    let mut hasher = Sha256::new();
+    let mut parts = 0;
+    for (cell, _) in record.iter().zip(uses).filter(|(_, usage)| matches!(usage, Use::Target)) {
+        hasher.update(cell);
+        hasher.update([0]);
+        parts += 1;
+    }
+    let hash = hasher.finalize().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
+    NonZeroU64::new(hash).filter(|_| parts == TARGET.len())
 }
 
 fn reason(error: &CellError) -> String {

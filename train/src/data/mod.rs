@@ -3,6 +3,8 @@
 pub mod csv;
 mod group;
 
+use std::num::NonZeroU64;
+
 pub use group::window_of;
 
 use model::DataFile;
@@ -18,6 +20,9 @@ pub struct Table {
     pub labels: Vec<u16>,
     /// Window starts in nanoseconds of Unix time.
     pub times: Vec<i64>,
+    /// Stands for the server of the row (address, port, protocol); never an input, only to put rows together.
+    /// `None` where the file does not tell it.
+    pub targets: Vec<Option<NonZeroU64>>,
     /// Rows of one group are never parted: see [`Table::assign_groups`].
     pub groups: Vec<u32>,
     /// Every group's name: its file and, where it has more than one, which stretch of it.

@@ -55,6 +55,30 @@ pub fn set_aside(set: &LabelledSet, procedure: Procedure) -> Option<Split> {
     Some(split)
 }
 
+/// Holds out the rows of the last `files` files.
+///
+/// # Errors
+/// Where a class would have nothing to fit on.
+#[allow(clippy::cast_possible_truncation)] // rows are counted in u32
+pub fn last_files(set: &LabelledSet, files: usize) -> anyhow::Result<Split> {
+    let table = &set.table;
+    let first = table.files.len() - files;
+    let (fit, held_out): (Vec<u32>, Vec<u32>) =
+        (0..table.len() as u32).partition(|row| (*row as usize) < table.file_starts[first]);
+    let mut groups: Vec<u32> = held_out.iter().map(|row| table.groups[*row as usize]).collect();
+    groups.dedup();
+    for (class, rows) in set.classes.iter().zip(set.groups_of(&fit)) {
+        anyhow::ensure!(
+            rows > 0 || class.rows == 0,
+            "label {} ({}) stands in the test files alone: a model cannot know it; add a recording of it",
+            class.label,
+            class.name
+        );
+    }
+    let names: Vec<&str> = table.files[first..].iter().map(|file| file.name.as_str()).collect();
+    Ok(Split { fit, held_out, groups: groups.len(), rule: format!("test files {}", names.join(", ")) })
+}
+
 /// Fits on one part and judges on the other.
 ///
 /// # Errors
@@ -67,14 +91,7 @@ pub fn judge(set: &LabelledSet, plan: &Plan, split: Split, procedure: Procedure)
     if let Some(calibration) = calibration {
         shares.chunks_exact_mut(set.classes.len()).for_each(|row| calibration.apply(row));
     }
-    let rule = format!(
-        "{} of {} recordings held out, {} of every class's, seed {}",
-        split.groups,
-        set.table.group_names.len(),
-        procedure.hold_out,
-        procedure.seed
-    );
-    let mut evaluation = score::score(set, &split.held_out, &shares, split.groups, rule);
+    let mut evaluation = score::score(set, &split.held_out, &shares, split.groups, split.rule.clone());
     evaluation.folds = folded.macro_f1;
     evaluation.baselines = baselines(set, plan, &split)?;
     evaluation.importance = importance::importance(set, &forest, &split.held_out, procedure.seed);

@@ -1,8 +1,9 @@
 //! How well predictions fit: confusion matrix, curves and what follows from them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
 
-use model::{ClassScore, Evaluation};
+use model::{ClassScore, Evaluation, TargetScore};
 
 use super::calibrate;
 use crate::set::{LabelledSet, winners};
@@ -40,6 +41,7 @@ pub fn score(set: &LabelledSet, rows: &[u32], shares: &[f32], groups: usize, spl
         mcc: mcc(&confusion),
         ece: calibrate::ece(&calibrate::reliability(shares, &actual, &predicted, classes)),
         false_alarms_per_hour: false_alarms(set, rows, shares, &predicted),
+        targets: targets(set, rows, shares),
         classes: (0..classes).map(of_class).collect(),
         confusion,
         folds: Vec::new(),
@@ -131,6 +133,38 @@ fn average_precision(curve: &[Point]) -> Option<f64> {
     (!curve.is_empty()).then_some(area)
 }
 
+/// Lets the rows of each server and window vote. What it really was is the fault that most of its affected
+/// rows have, and normal where none has one.
+fn targets(set: &LabelledSet, rows: &[u32], shares: &[f32]) -> Option<TargetScore> {
+    type GroupWindowTarget = (u32, i64, NonZeroU64);
+    let classes = set.classes.len();
+    let mut votes: BTreeMap<GroupWindowTarget, (Vec<f64>, Vec<u64>)> = BTreeMap::new();
+    for (row, shares) in rows.iter().zip(shares.chunks_exact(classes)) {
+        let row = *row as usize;
+        let key = (set.table.groups[row], set.table.times[row], set.table.targets[row]?);
+        let (sums, labels) = votes.entry(key).or_insert_with(|| (vec![0.0; classes], vec![0; classes]));
+        sums.iter_mut().zip(shares).for_each(|(sum, share)| *sum += f64::from(*share));
+        labels[usize::from(set.of_row[row])] += 1;
+    }
+    let normal = set.classes.iter().position(|class| class.label == crate::set::NORMAL);
+    #[allow(clippy::cast_possible_truncation)] // at most 256 classes
+    let fault = |labels: &Vec<u64>| {
+        let faults = (0..classes).rev().filter(|class| Some(*class) != normal && labels[*class] > 0);
+        faults.max_by_key(|class| labels[*class]).or(normal).unwrap_or(0) as u8
+    };
+    #[allow(clippy::cast_possible_truncation)] // at most 256 classes
+    let winner =
+        |sums: &Vec<f64>| (0..classes).rev().max_by(|a, b| sums[*a].total_cmp(&sums[*b])).unwrap_or(0) as u8;
+    let actual: Vec<u8> = votes.values().map(|(_, labels)| fault(labels)).collect();
+    let predicted: Vec<u8> = votes.values().map(|(sums, _)| winner(sums)).collect();
+    let confusion = confusion(&actual, &predicted, classes);
+    Some(TargetScore {
+        verdicts: actual.len() as u64,
+        macro_f1: macro_f1(&actual, &predicted, classes),
+        f1: (0..classes).map(|k| PerClass::new(k, &confusion).f1()).collect(),
+    })
+}
+
 /// For each hour of normal windows: how often a window had some normal row that was called a given fault
 /// with a probability of at least [`ALARM`].
 fn false_alarms(set: &LabelledSet, rows: &[u32], shares: &[f32], predicted: &[u8]) -> Option<f64> {
@@ -213,6 +247,12 @@ fn summary(evaluation: &Evaluation) -> String {
         text += &format!(", {alarms:.1} false alarms per hour at a probability of {ALARM}");
     }
     text += "\n";
+    if let Some(targets) = &evaluation.targets {
+        text += &format!(
+            "macro F1 of {} verdicts on a server and window (mean of its rows): {:.3}\n",
+            targets.verdicts, targets.macro_f1
+        );
+    }
     if !evaluation.folds.is_empty() {
         let (mean, deviation) = mean_and_deviation(&evaluation.folds);
         text += &format!(

@@ -11,6 +11,8 @@ pub struct Split {
     pub held_out: Vec<u32>,
     /// How many groups were held out.
     pub groups: usize,
+    /// How they were chosen, in words.
+    pub rule: String,
 }
 
 /// A class that cannot be judged, and why.
@@ -45,7 +47,13 @@ pub fn hold_out(classes: &[u8], groups: &[u32], share: f64, seed: u64) -> (Split
     }
     let unjudged = of_class.iter().filter(|(_, groups)| !groups.iter().any(|group| held[*group]));
     let unjudged = unjudged.map(|(class, groups)| Unjudged { class: *class, groups: groups.len() }).collect();
-    (divide(groups, &held), unjudged)
+    let mut split = divide(groups, &held);
+    split.rule = format!(
+        "{} of {} recordings held out, {share} of every class's, seed {seed}",
+        split.groups,
+        of_group.len()
+    );
+    (split, unjudged)
 }
 
 /// Deals the groups of `rows` into `count` folds, so that every class has its groups spread over as many
@@ -83,7 +91,7 @@ pub fn folds(classes: &[u8], groups: &[u32], rows: &[u32], count: usize, seed: u
     let part = |fold: usize| {
         let (held_out, fit): (Vec<u32>, Vec<u32>) =
             rows.iter().copied().partition(|row| fold_of[&(groups[*row as usize] as usize)] == fold);
-        Split { fit, held_out, groups: sizes[fold] }
+        Split { fit, held_out, groups: sizes[fold], rule: format!("fold {} of {count}", fold + 1) }
     };
     (0..count).map(part).filter(|split| !split.held_out.is_empty() && !split.fit.is_empty()).collect()
 }
@@ -119,7 +127,7 @@ fn groups_of_classes(of_group: &[Vec<usize>]) -> BTreeMap<usize, Vec<usize>> {
 #[allow(clippy::cast_possible_truncation)] // rows are counted in u32
 fn divide(groups: &[u32], held: &[bool]) -> Split {
     let (held_out, fit) = (0..groups.len() as u32).partition(|row| held[groups[*row as usize] as usize]);
-    Split { fit, held_out, groups: held.iter().filter(|held| **held).count() }
+    Split { fit, held_out, groups: held.iter().filter(|held| **held).count(), rule: String::new() }
 }
 
 #[cfg(test)]

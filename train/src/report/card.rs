@@ -101,6 +101,13 @@ fn scores(text: &mut String, evaluation: &Evaluation) -> std::fmt::Result {
     if let Some(alarms) = evaluation.false_alarms_per_hour {
         writeln!(text, "{alarms:.1} false alarms per hour of normal windows, at a probability of {ALARM}.")?;
     }
+    if let Some(targets) = &evaluation.targets {
+        let (verdicts, macro_f1) = (targets.verdicts, targets.macro_f1);
+        writeln!(
+            text,
+            "Macro F1 of {verdicts} verdicts on a server and window, the mean of its rows: {macro_f1:.3}."
+        )?;
+    }
     if !evaluation.folds.is_empty() {
         let (mean, deviation) = mean_and_deviation(&evaluation.folds);
         let folds = evaluation.folds.len();

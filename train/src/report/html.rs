@@ -108,6 +108,13 @@ fn comparison(page: &mut String, evaluation: &Evaluation) -> Result {
             "<p>Macro F1 over {folds} folds of the other recordings: {mean:.3} &plusmn; {deviation:.3}.</p>"
         )?;
     }
+    if let Some(targets) = &evaluation.targets {
+        let (verdicts, macro_f1) = (targets.verdicts, targets.macro_f1);
+        writeln!(
+            page,
+            "<p>Macro F1 of {verdicts} verdicts on a server and window (mean of its rows): {macro_f1:.3}.</p>"
+        )?;
+    }
     match evaluation.false_alarms_per_hour {
         None => Ok(()),
         Some(alarms) => {

@@ -1,0 +1,239 @@
+//! What fitting and predicting cost, beside scikit-learn on the same rows in the same run where Python has it
+//! (FAULTLINE_PYTHON, or python3). Costs are CPU seconds of the whole process, so that a busy machine changes
+//! them little.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use model::Forest;
+use nix::time::{ClockId, clock_gettime};
+use train::evaluate::{Split, score};
+use train::forest::random::Random;
+use train::forest::{ClassWeight, FeaturesPerNode, Rows, Settings, fit};
+use train::isolation;
+
+const INPUTS: usize = 92;
+const CLASSES: usize = 12;
+/// Class shares from 62 % to 0.5 %, as in recordings of a node that is mostly well.
+const SHARES: [f64; CLASSES] = [62.0, 10.0, 7.0, 5.0, 4.0, 3.0, 3.0, 2.0, 1.5, 1.0, 1.0, 0.5];
+/// Rows of one recording share an offset, which a split by rows would let a model learn.
+const ROWS_PER_GROUP: usize = 100;
+
+struct Data {
+    columns: Vec<Vec<f32>>,
+    classes: Vec<u8>,
+}
+
+fn uniform(random: &mut Random) -> f64 {
+    random.below(1 << 53) as f64 / (1u64 << 53) as f64
+}
+
+/// The sum of twelve uniform numbers: normal enough.
+fn normal(random: &mut Random) -> f64 {
+    (0..12).map(|_| uniform(random)).sum::<f64>() - 6.0
+}
+
+/// Heavy-tailed inputs, a few of which each class moves, and a tenth of the cells not measured.
+fn data(rows: usize) -> Data {
+    let mut random = Random::new("bench", 1, rows as u64);
+    let moves: Vec<Vec<f64>> = (0..CLASSES)
+        .map(|_| {
+            (0..INPUTS)
+                .map(|_| if uniform(&mut random) < 0.12 { 1.5 * normal(&mut random) } else { 0.0 })
+                .collect()
+        })
+        .collect();
+    let mut columns = vec![Vec::new(); INPUTS];
+    let mut classes = Vec::new();
+    while classes.len() < rows {
+        let class = draw_class(&mut random, classes.len() / ROWS_PER_GROUP);
+        let offset: Vec<f64> = (0..INPUTS).map(|_| 0.5 * normal(&mut random)).collect();
+        for _ in 0..ROWS_PER_GROUP {
+            classes.push(u8::try_from(class).unwrap_or(0));
+            for (input, column) in columns.iter_mut().enumerate() {
+                let value = (moves[class][input] + offset[input] + normal(&mut random)).exp();
+                #[allow(clippy::cast_possible_truncation)]
+                column.push(if uniform(&mut random) < 0.1 { f32::NAN } else { value as f32 });
+            }
+        }
+    }
+    Data { columns, classes }
+}
+
+/// The first groups show every class once, and once more.
+fn draw_class(random: &mut Random, group: usize) -> usize {
+    if group < 2 * CLASSES {
+        return group % CLASSES;
+    }
+    let mut at = uniform(random) * 100.0;
+    SHARES
+        .iter()
+        .position(|share| {
+            at -= share;
+            at < 0.0
+        })
+        .unwrap_or(0)
+}
+
+/// CPU seconds of this process.
+#[allow(clippy::expect_used)]
+fn cpu() -> f64 {
+    let time = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).expect("a clock that Linux has");
+    std::time::Duration::from(time).as_secs_f64()
+}
+
+fn settings(trees: usize, max_depth: usize) -> Settings {
+    Settings {
+        trees,
+        max_depth,
+        min_leaf: 1,
+        features: FeaturesPerNode::Sqrt,
+        bootstrap: true,
+        class_weight: ClassWeight::None,
+        seed: 1,
+    }
+}
+
+#[allow(clippy::expect_used, clippy::cast_possible_truncation)]
+fn fitted(data: &Data, settings: &Settings) -> Forest {
+    let chosen: Vec<u32> = (0..data.classes.len() as u32).collect();
+    let rows =
+        Rows { columns: &data.columns, classes: &data.classes, number_of_classes: CLASSES, chosen: &chosen };
+    fit(rows, settings, || ()).expect("small trees")
+}
+
+fn rows_of(data: &Data) -> Vec<f32> {
+    (0..data.classes.len()).flat_map(|row| data.columns.iter().map(move |column| column[row])).collect()
+}
+
+#[allow(clippy::cast_possible_truncation)]
+fn quality(forest: &Forest, data: &Data) -> f64 {
+    let mut shares = vec![0.0; data.classes.len() * CLASSES];
+    forest.predict_batch(&rows_of(data), INPUTS, &mut shares);
+    let winner =
+        |row: &[f32]| (0..CLASSES).rev().max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap_or(0) as u8;
+    let predicted: Vec<u8> = shares.chunks_exact(CLASSES).map(winner).collect();
+    score::macro_f1(&data.classes, &predicted, CLASSES)
+}
+
+/// Fits ours and scikit-learn's on the same rows and judges both on other groups.
+fn against_scikit_learn(text: &mut String, rows: usize) {
+    let all = data(rows + rows / 4);
+    let part = |from: usize, to: usize| Data {
+        columns: all.columns.iter().map(|column| column[from..to].to_vec()).collect(),
+        classes: all.classes[from..to].to_vec(),
+    };
+    // The first groups show every class; they are dealt to both parts.
+    let (held, learned) = (part(0, rows / 4), part(rows / 4, all.classes.len()));
+    let before = cpu();
+    let forest = fitted(&learned, &settings(100, 64));
+    let ours = cpu() - before;
+    let bytes: usize = (0..forest.trees()).map(|tree| forest.tree(tree).len() * 8).sum();
+    let _ = writeln!(
+        text,
+        "fit {rows} rows x {INPUTS} inputs x 100 trees: {ours:.2} CPU s, macro F1 {:.3}, {:.1} MB",
+        quality(&forest, &held),
+        bytes as f64 / 1e6
+    );
+    match scikit_learn(&learned, &held) {
+        Err(reason) => {
+            let _ = writeln!(text, "  scikit-learn: left out, {reason}");
+        }
+        Ok([seconds, macro_f1, megabytes]) => {
+            let _ = writeln!(
+                text,
+                "  scikit-learn: {seconds:.2} CPU s, macro F1 {macro_f1:.3}, {megabytes:.1} MB; ours takes {:.3} of its \
+                 time and {:.3} of its size",
+                ours / seconds,
+                bytes as f64 / 1e6 / megabytes
+            );
+        }
+    }
+}
+
+const SCRIPT: &str = "
+import sys, time, pickle, numpy
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import f1_score
+def part(name):
+    rows = numpy.fromfile(f'{sys.argv[1]}/{name}.f32', dtype='<f4').reshape(-1, 92)
+    return rows, numpy.fromfile(f'{sys.argv[1]}/{name}.u8', dtype='u1')
+(x, y), (u, v) = part('learned'), part('held')
+before = time.process_time()
+forest = RandomForestClassifier(100, random_state=1, n_jobs=1).fit(x, y)
+seconds = time.process_time() - before
+print(seconds, f1_score(v, forest.predict(u), average='macro'), len(pickle.dumps(forest)) / 1e6)
+";
+
+/// CPU seconds, macro F1 and megabytes of the pickle.
+fn scikit_learn(learned: &Data, held: &Data) -> Result<[f64; 3], String> {
+    let python = std::env::var("FAULTLINE_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    write(folder.path(), "learned", learned).map_err(|error| error.to_string())?;
+    write(folder.path(), "held", held).map_err(|error| error.to_string())?;
+    let output = Command::new(&python).args(["-c", SCRIPT]).arg(folder.path()).output();
+    let output = output.map_err(|error| format!("{python}: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let numbers: Vec<f64> = said.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    numbers.try_into().map_err(|_| {
+        let error = String::from_utf8_lossy(&output.stderr);
+        format!("{python}: {}", error.lines().last().unwrap_or("no output"))
+    })
+}
+
+fn write(folder: &Path, name: &str, data: &Data) -> std::io::Result<()> {
+    let bytes: Vec<u8> = rows_of(data).iter().flat_map(|value| value.to_le_bytes()).collect();
+    std::fs::write(folder.join(format!("{name}.f32")), bytes)?;
+    std::fs::write(folder.join(format!("{name}.u8")), &data.classes)
+}
+
+fn prediction(text: &mut String, forest: &Forest, data: &Data, name: &str) {
+    let rows = rows_of(data);
+    let mut shares = vec![0.0; forest.classes()];
+    let mut micros = Vec::new();
+    for row in rows.chunks_exact(INPUTS) {
+        let start = Instant::now();
+        forest.predict(std::hint::black_box(row), &mut shares);
+        micros.push(start.elapsed().as_secs_f64() * 1e6);
+        std::hint::black_box(&shares);
+    }
+    micros.sort_by(f64::total_cmp);
+    let mut shares = vec![0.0; data.classes.len() * forest.classes()];
+    let before = cpu();
+    forest.predict_batch(&rows, INPUTS, &mut shares);
+    let seconds = cpu() - before;
+    let _ = writeln!(
+        text,
+        "predict, {name} of depth {}: one row p50 {:.1} us, p99 {:.1} us; batch {:.0} rows per CPU second",
+        forest.depth(),
+        micros[micros.len() / 2],
+        micros[micros.len() * 99 / 100],
+        data.classes.len() as f64 / seconds
+    );
+}
+
+#[allow(clippy::print_stdout, clippy::expect_used, clippy::cast_possible_truncation)]
+fn main() {
+    // `cargo test` runs benches too, to see that they build.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return;
+    }
+    let mut text = String::new();
+    against_scikit_learn(&mut text, 10_000);
+    if std::env::var_os("FAULTLINE_BENCH_SMALL").is_none() {
+        against_scikit_learn(&mut text, 100_000);
+    }
+    let learned = data(20_000);
+    let fresh = data(10_000);
+    prediction(&mut text, &fitted(&learned, &settings(300, 16)), &fresh, "300 trees");
+    let normal: Vec<u32> = (0..20_000u32).filter(|row| learned.classes[*row as usize] == 0).collect();
+    let (fit, held_out) = normal.split_at(normal.len() * 3 / 4);
+    let split = Split { fit: fit.to_vec(), held_out: held_out.to_vec(), groups: 1, rule: String::new() };
+    let settings = isolation::Settings { trees: 100, sample: 256, false_alarms: 0.01, seed: 1 };
+    let (forest, _) =
+        isolation::fit(&learned.columns, &normal, Some(&split), &settings).expect("enough rows");
+    prediction(&mut text, &forest, &fresh, "isolation forest, 100 trees");
+    print!("{text}");
+}
