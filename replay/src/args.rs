@@ -51,6 +51,14 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = parse_lateness)]
     pub lateness: Duration,
 
+    /// Do not read application messages (DNS, HTTP, gRPC, Kafka, TLS) from the payload of captures
+    #[arg(long)]
+    pub no_l7: bool,
+
+    /// Leave names and paths out of what is read from payload
+    #[arg(long)]
+    pub redact: bool,
+
     /// Flows remembered at once; past it the least recently active one is closed early, and counted
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_flows: u32,

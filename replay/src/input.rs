@@ -10,7 +10,8 @@ use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use event::{Event, Label, Packet, Timestamp};
+use dissect::L7Options;
+use event::{Event, L7Flow, Label, Packet, Timestamp};
 
 pub use ahead::Ahead;
 pub use merge::Merge;
@@ -30,6 +31,8 @@ pub enum Item<'a> {
     /// The same, given away.
     TakenPackets(Vec<Packet>),
     Event(Event),
+    /// Application messages, in the order of their times.
+    Flows(Vec<L7Flow>),
     /// From this time on everything carries this label, until a mark says otherwise.
     Label(Timestamp, Option<Label>),
 }
@@ -72,14 +75,15 @@ impl Input {
             let tells_label = args.label.is_none();
             Self::Recording(Box::new(RecordingInput::open(source, &name, args.window, tells_label)?))
         } else {
-            Self::Capture(Box::new(CaptureInput::open(source, &name, args.tunnel.into())?))
+            let l7 = (!args.no_l7).then(|| L7Options { redact: args.redact, ..L7Options::default() });
+            Self::Capture(Box::new(CaptureInput::open(source, &name, args.tunnel.into(), l7)?))
         })
     }
 
     /// The next packets or event; nothing at the end.
     pub fn next(&mut self) -> Result<Option<Item<'_>>> {
         match self {
-            Self::Capture(capture) => Ok(capture.next_packets().map(Item::Packets)),
+            Self::Capture(capture) => Ok(capture.next()),
             Self::Recording(recording) => recording.next(),
         }
     }

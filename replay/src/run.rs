@@ -4,6 +4,7 @@ use std::io::{self, BufWriter, Write};
 
 use anyhow::{Context as _, Result};
 use cli::{Exit, Interrupt};
+use event::Packet;
 use features::{Closing, Config, Engine};
 
 use crate::args::{Args, Command};
@@ -59,7 +60,7 @@ struct Work<W> {
 impl<W: Write> Work<W> {
     fn read_inline(&mut self, mut inputs: Merge) -> Result<Merge> {
         while let Some(item) = inputs.next()? {
-            self.take(&item);
+            self.take(item);
             self.drain()?;
             if self.is_interrupted() {
                 break;
@@ -72,9 +73,8 @@ impl<W: Write> Work<W> {
         std::thread::scope(|scope| {
             let mut ahead = Ahead::start(scope, inputs);
             while let Some(item) = ahead.next() {
-                self.take(&item);
-                if let Item::TakenPackets(packets) = item {
-                    ahead.give_back(packets);
+                if let Some(emptied) = self.take(item) {
+                    ahead.give_back(emptied);
                 }
                 self.drain()?;
                 if self.is_interrupted() {
@@ -85,13 +85,19 @@ impl<W: Write> Work<W> {
         })
     }
 
-    fn take(&mut self, item: &Item<'_>) {
+    /// Takes an item in; gives back a batch that can be filled again.
+    fn take(&mut self, item: Item<'_>) -> Option<Vec<Packet>> {
         match item {
             Item::Packets(packets) => self.engine.push_packets(packets),
-            Item::TakenPackets(packets) => self.engine.push_packets(packets),
-            Item::Event(event) => self.engine.push(event),
-            Item::Label(time, label) => self.engine.label_from(*time, *label),
+            Item::TakenPackets(packets) => {
+                self.engine.push_packets(&packets);
+                return Some(packets);
+            }
+            Item::Event(event) => self.engine.push(&event),
+            Item::Flows(flows) => flows.into_iter().for_each(|flow| self.engine.push_flow(flow)),
+            Item::Label(time, label) => self.engine.label_from(time, label),
         }
+        None
     }
 
     fn drain(&mut self) -> Result<()> {

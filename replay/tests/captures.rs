@@ -204,3 +204,24 @@ fn rows_are_what_they_were() {
     }
     assert_eq!(now, std::fs::read_to_string(&path).unwrap());
 }
+
+#[test]
+fn application_columns_are_read_from_payload() {
+    let Some((folder, truth)) = captures("application_columns_are_read_from_payload") else { return };
+    let highest = |counts: &Value| -> Option<u64> {
+        counts.as_object().unwrap().keys().map(|code| code.parse().unwrap()).max()
+    };
+    for name in names(&truth) {
+        // HTTP/2's codes are no `http.response.code`, and a body that is not whole hides one from tshark.
+        if name.starts_with("http2") || name == "accecn_handshake.pcap" {
+            continue;
+        }
+        let with = run(&folder, &name, &["--window", "86400"]);
+        let of = |column| with.column(column).filter_map(|cell| cell.parse::<u64>().ok()).max();
+        assert_eq!(of("http_status_code"), highest(&truth[&name]["http_response_code"]), "{name}");
+        assert_eq!(of("dns_response_code"), highest(&truth[&name]["dns_rcode"]), "{name}");
+        let without = run(&folder, &name, &["--window", "86400", "--no-l7"]);
+        assert!(without.column("l7_protocol_detected").all(str::is_empty), "{name}");
+        assert_eq!(with.sum("packet_count"), without.sum("packet_count"), "{name}");
+    }
+}

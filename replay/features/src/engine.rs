@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use event::{Duration, Event, Label, Mark, Packet, Timestamp};
+use event::{Duration, Event, L7Flow, Label, Mark, Packet, Timestamp};
 use rayon::prelude::*;
 
 use crate::endpoint::Endpoints;
@@ -134,10 +134,16 @@ impl Engine {
             Event::Packet(packet) => self.push_packet(packet),
             Event::Mark(mark) => self.mark(mark),
             Event::Kernel(kernel) => self.joiner.kernel(self.window_of(kernel.time), kernel),
-            Event::L7(flow) => self.joiner.flow(self.window_of(flow.time), flow),
+            Event::L7(flow) => self.joiner.flow(self.window_of(flow.time), (**flow).clone()),
             Event::System(snapshot) => self.system.push(snapshot),
             Event::Loss(_) => {}
         }
+    }
+
+    /// Takes in the next application event; the same as [`Engine::push`] without a copy.
+    pub fn push_flow(&mut self, flow: L7Flow) {
+        self.arrive(flow.arrival);
+        self.joiner.flow(self.window_of(flow.time), flow);
     }
 
     fn window_of(&self, time: Timestamp) -> i64 {
@@ -235,7 +241,7 @@ impl Engine {
     /// Closes the oldest windows where the open ones hold too many rows.
     fn relieve(&mut self) {
         let Closing::Patient { rows } = self.config.closing else { return };
-        let patience = if self.joiner.has_flows() { PATIENCE_WITH_L7 } else { PATIENCE };
+        let patience = if self.joiner.has_hubble() { PATIENCE_WITH_L7 } else { PATIENCE };
         while self.shards.iter().map(Shard::records).sum::<usize>() > rows
             && let Some(oldest) = self.open.first().copied()
             && self.end_of(oldest) + patience <= self.latest_time

@@ -66,14 +66,12 @@ pub struct Joiner {
     oom_kills: BTreeMap<i64, u64>,
     has_kernel: bool,
     has_hubble: bool,
-    has_flows: bool,
 }
 
 impl Joiner {
-    pub fn flow(&mut self, window: i64, flow: &L7Flow) {
-        self.has_flows = true;
+    pub fn flow(&mut self, window: i64, flow: L7Flow) {
         self.has_hubble |= flow.origin == event::L7Origin::Hubble;
-        self.waiting.entry(window).or_default().flows.push(flow.clone());
+        self.waiting.entry(window).or_default().flows.push(flow);
     }
 
     pub fn kernel(&mut self, window: i64, event: &KernelEvent) {
@@ -99,9 +97,9 @@ impl Joiner {
         self.has_kernel.then_some(kills)
     }
 
-    /// Whether any application event was taken in.
-    pub fn has_flows(&self) -> bool {
-        self.has_flows
+    /// Whether Hubble, whose reports lag, told of anything so far.
+    pub fn has_hubble(&self) -> bool {
+        self.has_hubble
     }
 
     /// Gives up the events of windows before this one: no flow had packets there.

@@ -63,6 +63,7 @@ fn read(
             }
             Ok(Some(Item::TakenPackets(packets))) => Item::TakenPackets(packets),
             Ok(Some(Item::Event(event))) => Item::Event(event),
+            Ok(Some(Item::Flows(flows))) => Item::Flows(flows),
             Ok(Some(Item::Label(time, label))) => Item::Label(time, label),
         };
         if to.send(item).is_err() {

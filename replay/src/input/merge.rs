@@ -26,6 +26,10 @@ impl Ahead {
             Some(Item::Packets(packets)) => self.packets.extend_from_slice(packets),
             Some(Item::TakenPackets(packets)) => self.packets = packets,
             Some(Item::Event(event)) => self.single = Some((event.time(), Item::Event(event))),
+            Some(Item::Flows(flows)) => {
+                let first = flows.first().map_or(Timestamp::MIN, |flow| flow.time);
+                self.single = Some((first, Item::Flows(flows)));
+            }
             Some(Item::Label(time, label)) => self.single = Some((time, Item::Label(time, label))),
             None => self.has_ended = true,
         }
