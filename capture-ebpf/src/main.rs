@@ -5,6 +5,7 @@
 #![feature(asm_experimental_arch)]
 
 mod headers;
+mod kernel;
 mod tc;
 
 /// The kernel reads the licence from here; helpers for GPL-compatible programs ask for it.

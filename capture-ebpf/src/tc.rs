@@ -18,7 +18,7 @@ use crate::headers::{
 
 /// The loader sets its size.
 #[map]
-static PACKETS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+static PACKETS: RingBuf = RingBuf::with_byte_size(1 << 12, 0);
 
 /// Packets seen, by direction.
 #[map]

@@ -2,9 +2,12 @@
 
 use std::io;
 
+use aya::maps::{Map, MapError};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use caps::{CapSet, Capability};
 use nix::sys::resource::{Resource, setrlimit};
+
+use crate::source::Error;
 
 /// Built from capture-ebpf by `cargo xtask ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("CAPTURE_OBJECT"));
@@ -50,8 +53,8 @@ pub fn missing_capabilities() -> Vec<Capability> {
     missing
 }
 
-/// Creates the object's maps, with a ring buffer of `ring_size` bytes; loads no program yet.
-pub fn load(ring_size: u32) -> Result<Ebpf, Lack> {
+/// Creates the object's maps; loads no program yet. Ring buffers that `loader` sets no size for stay small.
+pub fn load(loader: &mut EbpfLoader<'_>) -> Result<Ebpf, Lack> {
     let missing = missing_capabilities();
     if !missing.is_empty() {
         return Err(Lack::Capabilities(missing));
@@ -63,7 +66,17 @@ pub fn load(ring_size: u32) -> Result<Ebpf, Lack> {
     }
     // Kernels before 5.11 count maps as locked memory. Where the limit cannot be raised, loading says so.
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, u64::MAX, u64::MAX);
-    EbpfLoader::new().map_max_entries("PACKETS", ring_size).load(OBJECT).map_err(Lack::Load)
+    loader.load(OBJECT).map_err(Lack::Load)
+}
+
+/// Takes a map out of the object.
+pub fn map<T>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    typed: impl FnOnce(Map) -> Result<T, MapError>,
+) -> Result<T, Error> {
+    let map = ebpf.take_map(name).ok_or(Error::Object { name })?;
+    typed(map).map_err(|source| Error::Map { name, source })
 }
 
 fn refusal(error: io::Error) -> Lack {

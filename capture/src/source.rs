@@ -1,5 +1,6 @@
 //! The inputs of a recording: one file each, all of them polled by whoever records.
 
+pub mod kernel;
 pub mod tc;
 
 use std::io;
@@ -31,6 +32,8 @@ pub enum Error {
     Lack(#[from] Lack),
     #[error("cannot ask the kernel for its network interfaces")]
     Links(#[source] io::Error),
+    #[error("cannot mount tracefs, where the kernel describes its tracepoints")]
+    Tracefs(#[source] io::Error),
     #[error("there is no interface `{name}`; there are {}", .there.join(", "))]
     NoSuchInterface { name: String, there: Vec<String> },
     #[error("no interface fits `{selection}`; there are {}", .there.join(", "))]

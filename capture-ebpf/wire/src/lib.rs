@@ -2,8 +2,10 @@
 //! It is never stored: kernel programs and decoder are built from the same source and loaded together.
 #![no_std]
 
+mod kernel;
 mod packet;
 
+pub use kernel::{COPIED, KernelRecord, MAX_REASONS, Traced, Tracepoint};
 pub use packet::{
     Address, DIRECTIONS, EGRESS, INGRESS, NO_WINDOW_SCALE, PacketMarks, PacketRecord, Unrecorded,
 };

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use capture::source::{Source as _, tc};
+use capture::source::{Source as _, kernel, tc};
 use capture::{Clock, POLL_INTERVAL, Selection};
 use cli::{Exit, Interrupt};
 use event::{Event, Label, Timestamp};
@@ -14,7 +14,8 @@ use recording::{ClockPair, Header, Interface, Writer};
 
 /// Record this node live
 ///
-/// Writes down the metadata of every IP packet that passes the chosen interfaces, in both directions. No payload is
+/// Writes down the metadata of every IP packet that passes the chosen interfaces, in both directions, and what the
+/// kernel tells of the node's connections (retransmissions, resets, drops, states, round-trip times). No payload is
 /// recorded, no packet is changed or dropped. What could not be recorded is counted, in the recording too.
 ///
 /// The path of the recording is printed on stdout when it is complete. Needs root, or CAP_BPF, CAP_NET_ADMIN
@@ -38,6 +39,10 @@ pub struct Record {
     /// The recording to write, which must not exist yet [default: recordings/<UTC time>-<host>.mcap]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+
+    /// Leave out the kernel's events: packets alone
+    #[arg(long)]
+    no_kernel_events: bool,
 
     /// Room for packets between kernel and recorder, in KiB; a power of two
     #[arg(long, value_name = "KIB", default_value_t = 8192, value_parser = ring_size, help_heading = "Bounds")]
@@ -83,6 +88,7 @@ fn run(args: &Record) -> anyhow::Result<Exit> {
     let clock = Clock::start().context("cannot read the clocks")?;
     let options = tc::Options { ring_size: args.ring_size << 10 };
     let mut source = tc::Tc::open(&selection, clock, options)?;
+    let mut kernel = if args.no_kernel_events { None } else { kernel_events(clock) };
     let path = match &args.output {
         Some(path) => path.clone(),
         None => default_path(clock.now())?,
@@ -93,17 +99,18 @@ fn run(args: &Record) -> anyhow::Result<Exit> {
     tracing::info!(path = %path.display(), by = source.attachment(), "recording {}", names.join(", "));
 
     let end = (args.duration > 0.0).then(|| Instant::now() + Duration::from_secs_f64(args.duration));
-    let recorded = record(&mut source, &mut writer, &clock, &interrupt, end);
+    let recorded = record(&mut source, kernel.as_mut(), &mut writer, &clock, &interrupt, end);
     // Closed in any case: what was recorded until a failure stays readable.
     let summary = writer.finish();
     recorded?;
-    report(&source, &path, &summary?)?;
+    report(&source, kernel.as_ref(), &path, &summary?)?;
     Ok(Exit::Done)
 }
 
 /// Polls until the end or the interrupt, then stops and takes what is left.
 fn record(
     source: &mut tc::Tc,
+    mut kernel: Option<&mut kernel::Kernel>,
     writer: &mut Writer,
     clock: &Clock,
     interrupt: &Interrupt,
@@ -117,7 +124,10 @@ fn record(
     };
     let mut interfaces = source.interfaces().count();
     while !interrupt.is_raised() && end.is_none_or(|end| Instant::now() < end) {
-        let count = source.poll(&mut |event| write(writer, &event))?;
+        let mut count = source.poll(&mut |event| write(writer, &event))?;
+        if let Some(kernel) = &mut kernel {
+            count += kernel.poll(&mut |event| write(writer, &event))?;
+        }
         // Before the first packet that names them.
         for interface in source.interfaces().skip(interfaces) {
             writer.add_interface(&described(interface))?;
@@ -130,7 +140,31 @@ fn record(
         }
     }
     source.stop(&mut |event| write(writer, &event))?;
+    if let Some(kernel) = kernel {
+        kernel.stop(&mut |event| write(writer, &event))?;
+    }
     failure.map_or(Ok(()), |failure| Err(failure.into()))
+}
+
+/// The kernel's events; without them packets are recorded all the same.
+fn kernel_events(clock: Clock) -> Option<kernel::Kernel> {
+    match kernel::Kernel::open(clock, kernel::Options::default()) {
+        Ok(kernel) => {
+            for missing in kernel.missing() {
+                tracing::warn!(
+                    "not recorded: {} ({}: {})",
+                    missing.tells,
+                    missing.tracepoint,
+                    missing.reason
+                );
+            }
+            Some(kernel)
+        }
+        Err(error) => {
+            tracing::warn!("no kernel events are recorded: {:#}", anyhow::Error::from(error));
+            None
+        }
+    }
 }
 
 fn header(args: &Record, source: &tc::Tc, clock: &Clock) -> Header {
@@ -179,7 +213,12 @@ fn utc(time: Timestamp) -> anyhow::Result<String> {
     Ok(time.strftime("%Y%m%dT%H%M%SZ").to_string())
 }
 
-fn report(source: &tc::Tc, path: &Path, summary: &recording::Summary) -> anyhow::Result<()> {
+fn report(
+    source: &tc::Tc,
+    kernel: Option<&kernel::Kernel>,
+    path: &Path,
+    summary: &recording::Summary,
+) -> anyhow::Result<()> {
     let tc::Counters { seen, packets, lost, unreadable, not_ip, fragments_unmatched } = source.counters()?;
     #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
     let each = if packets == 0 { 0.0 } else { summary.bytes as f64 / packets as f64 };
@@ -194,6 +233,10 @@ fn report(source: &tc::Tc, path: &Path, summary: &recording::Summary) -> anyhow:
         bytes_per_packet = format_args!("{each:.1}"),
         "recorded"
     );
+    if let Some(kernel) = kernel {
+        let kernel::Counters { seen, events, lost, filtered, unreadable } = kernel.counters()?;
+        tracing::info!(seen, events, lost, filtered, unreadable, "kernel events");
+    }
     if lost > 0 {
         tracing::warn!(lost, "the ring buffer was full at times: a larger --ring-size keeps more");
     }

@@ -8,11 +8,11 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aya::Ebpf;
 use aya::maps::{MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf};
 use aya::programs::links::LinkOrder;
 use aya::programs::tc::{NlOptions, SchedClassifierLinkId, TcAttachOptions};
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType, tc};
+use aya::{Ebpf, EbpfLoader};
 use event::{Duration, Event, Loss, LossCause, Timestamp};
 use wire::Unrecorded;
 
@@ -119,11 +119,11 @@ impl Tc {
     }
 
     fn without_interfaces(selection: &Selection, clock: Clock, options: Options) -> Result<Self, Error> {
-        let mut ebpf = object::load(options.ring_size)?;
-        let ring = RingBuf::try_from(take(&mut ebpf, "PACKETS")?).map_err(map_error("PACKETS"))?;
-        let seen = PerCpuArray::try_from(take(&mut ebpf, "SEEN")?).map_err(map_error("SEEN"))?;
-        let unrecorded =
-            PerCpuHashMap::try_from(take(&mut ebpf, "UNRECORDED")?).map_err(map_error("UNRECORDED"))?;
+        let mut loader = EbpfLoader::new();
+        let mut ebpf = object::load(loader.map_max_entries("PACKETS", options.ring_size))?;
+        let ring = object::map(&mut ebpf, "PACKETS", RingBuf::try_from)?;
+        let seen = object::map(&mut ebpf, "SEEN", PerCpuArray::try_from)?;
+        let unrecorded = object::map(&mut ebpf, "UNRECORDED", PerCpuHashMap::try_from)?;
         let records =
             Records { ring, decoder: Decoder::new(clock), places: BTreeMap::new(), clock, packets: 0 };
         let mut source = Self {
@@ -409,10 +409,6 @@ fn chosen(selection: &Selection) -> Result<Vec<Interface>, Error> {
         return Err(Error::NoInterface { selection: selection.to_string(), there: names() });
     }
     Ok(chosen)
-}
-
-fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, Error> {
-    ebpf.take_map(name).ok_or(Error::Object { name })
 }
 
 fn map_error(name: &'static str) -> impl Fn(MapError) -> Error {

@@ -1,0 +1,61 @@
+//! What the tracepoint programs copy of the kernel's own records.
+
+/// Which tracepoint a record is of.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u32)]
+pub enum Tracepoint {
+    RetransmitSkb,
+    SendReset,
+    ReceiveReset,
+    KfreeSkb,
+    SetState,
+    MarkVictim,
+    Probe,
+}
+
+impl Tracepoint {
+    /// In the order of their numbers.
+    pub const ALL: [Self; 7] = [
+        Self::RetransmitSkb,
+        Self::SendReset,
+        Self::ReceiveReset,
+        Self::KfreeSkb,
+        Self::SetState,
+        Self::MarkVictim,
+        Self::Probe,
+    ];
+}
+
+/// Bytes of a tracepoint's record that are copied. The longest fixed part known is 136 bytes (tcp_probe); texts
+/// stand behind it.
+pub const COPIED: usize = 192;
+
+/// One event: the start of the tracepoint's record as the kernel laid it out. Which field stands where is read
+/// from the kernel's `format` files by whoever decodes it; what is behind the record's end means nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct KernelRecord {
+    /// `bpf_ktime_get_boot_ns`: nanoseconds since boot, suspended time included.
+    pub time: u64,
+    /// A [`Tracepoint`].
+    pub tracepoint: u32,
+    pub reserved: u32,
+    pub bytes: [u8; COPIED],
+}
+
+/// Events of one tracepoint, per processor. `seen = records + lost + filtered`, exactly.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Traced {
+    pub seen: u64,
+    /// The ring buffer had no room.
+    pub lost: u64,
+    /// Left out by rule: drops that belong to a normal close, and round-trip times in quick succession.
+    pub filtered: u64,
+}
+
+/// Drop reasons whose number is below this can be filtered.
+pub const MAX_REASONS: usize = 256;
+
+const _: () = assert!(size_of::<KernelRecord>() == 16 + COPIED);
+const _: () = assert!(size_of::<Traced>() == 24);

@@ -1,0 +1,120 @@
+//! Copies of tracepoint records to kernel events, by the running kernel's formats.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use event::{Duration, Endpoint, FiveTuple, KernelEvent, KernelEventKind, Protocol, Timestamp};
+use wire::{KernelRecord, Tracepoint};
+
+use super::format::Format;
+use crate::Clock;
+use crate::source::Error;
+
+/// What the kernel calls a connection that found its listener's queue full.
+const LISTEN_OVERFLOW: &str = "TCP_LISTEN_OVERFLOW";
+
+/// The record in `bytes`.
+///
+/// # Errors
+/// [`Error::Record`] where they are not as long as one.
+#[expect(unsafe_code, reason = "the kernel program and this one share the record's layout")]
+pub fn record(bytes: &[u8]) -> Result<KernelRecord, Error> {
+    const EXPECTED: usize = size_of::<KernelRecord>();
+    if bytes.len() != EXPECTED {
+        return Err(Error::Record { length: bytes.len(), expected: EXPECTED });
+    }
+    // SAFETY: as long as the record, which is `repr(C)`, without padding, and valid for any bytes.
+    Ok(unsafe { bytes.as_ptr().cast::<KernelRecord>().read_unaligned() })
+}
+
+/// Reads records by their formats.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    formats: std::collections::BTreeMap<Tracepoint, Format>,
+}
+
+impl Decoder {
+    pub fn learn(&mut self, tracepoint: Tracepoint, format: Format) {
+        self.formats.insert(tracepoint, format);
+    }
+
+    /// The event of a record; `None` where the record does not say what its tracepoint is for.
+    pub fn event(&self, record: &KernelRecord, clock: &Clock, arrival: Timestamp) -> Option<KernelEvent> {
+        let index = usize::try_from(record.tracepoint).ok()?;
+        let tracepoint = *Tracepoint::ALL.get(index)?;
+        let format = self.formats.get(&tracepoint)?;
+        let time = clock.at(record.time);
+        Some(KernelEvent {
+            time,
+            arrival: arrival.max(time),
+            five_tuple: five_tuple(format, &record.bytes),
+            kind: kind(tracepoint, format, &record.bytes)?,
+        })
+    }
+}
+
+fn kind(tracepoint: Tracepoint, format: &Format, record: &[u8]) -> Option<KernelEventKind> {
+    let state = |name| format.number(record, name).and_then(|state| u8::try_from(state).ok());
+    let reason = || {
+        let number = u32::try_from(format.number(record, "reason")?).ok()?;
+        Some(format.reason_name(number).map_or_else(|| number.to_string(), str::to_owned))
+    };
+    Some(match tracepoint {
+        Tracepoint::RetransmitSkb => KernelEventKind::Retransmit { state: state("state")? },
+        Tracepoint::SendReset => KernelEventKind::ResetSent { reason: reason() },
+        Tracepoint::ReceiveReset => KernelEventKind::ResetReceived,
+        Tracepoint::KfreeSkb => match reason()? {
+            name if name == LISTEN_OVERFLOW => KernelEventKind::ListenOverflow,
+            reason => KernelEventKind::Drop { reason },
+        },
+        Tracepoint::SetState => {
+            KernelEventKind::SocketState { old: state("oldstate")?, new: state("newstate")? }
+        }
+        Tracepoint::MarkVictim => {
+            let pid = u32::try_from(format.number(record, "pid")?).ok()?;
+            let process = format.text(record, "comm").or_else(|| name_of(pid)).unwrap_or_default();
+            KernelEventKind::OomKill { pid, process }
+        }
+        // In microseconds.
+        Tracepoint::Probe => {
+            let micros = i64::try_from(format.number(record, "srtt")?).ok()?;
+            KernelEventKind::SmoothedRtt { rtt: Duration::from_micros(micros) }
+        }
+    })
+}
+
+/// Kernels before 6.11 tell the victim's pid alone.
+fn name_of(pid: u32) -> Option<String> {
+    Some(std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned())
+}
+
+const AF_INET: u64 = 2;
+const AF_INET6: u64 = 10;
+
+/// From the socket's own end to the other.
+fn five_tuple(format: &Format, record: &[u8]) -> Option<FiveTuple> {
+    let source = endpoint(format, record, "saddr", "saddr_v6", "sport")?;
+    let destination = endpoint(format, record, "daddr", "daddr_v6", "dport")?;
+    let protocol = format.number(record, "protocol").unwrap_or(u64::from(Protocol::TCP.0));
+    Some(FiveTuple::new(source, destination, Protocol(u8::try_from(protocol).ok()?)))
+}
+
+/// Address and port, which some tracepoints have as fields of their own and others as a `sockaddr_in6`.
+fn endpoint(format: &Format, record: &[u8], v4: &str, v6: &str, port: &str) -> Option<Endpoint> {
+    let address = format.bytes(record, v4)?;
+    if let Ok(octets) = <[u8; 4]>::try_from(address) {
+        let address: IpAddr = match format.number(record, "family")? {
+            AF_INET => Ipv4Addr::from(octets).into(),
+            AF_INET6 => Ipv6Addr::from(<[u8; 16]>::try_from(format.bytes(record, v6)?).ok()?).into(),
+            _ => return None,
+        };
+        return Some(Endpoint::new(address, u16::try_from(format.number(record, port)?).ok()?));
+    }
+    let family = u64::from(u16::from_ne_bytes(*address.first_chunk()?));
+    let port = u16::from_be_bytes(*address.get(2..)?.first_chunk()?);
+    let address: IpAddr = match family {
+        AF_INET => Ipv4Addr::from(*address.get(4..)?.first_chunk::<4>()?).into(),
+        AF_INET6 => Ipv6Addr::from(*address.get(8..)?.first_chunk::<16>()?).into(),
+        _ => return None,
+    };
+    Some(Endpoint::new(address, port))
+}

@@ -1,0 +1,108 @@
+//! The kernel source: faults between two namespaces, and the events they must give.
+
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use capture::Clock;
+use capture::source::Source as _;
+use capture::source::kernel::{Kernel, Options};
+use event::{Event, KernelEvent, KernelEventKind};
+
+use super::{pair, transfer};
+
+/// The events of connections to `port`, whoever they were told by.
+fn of_port(events: &[KernelEvent], port: u16) -> Vec<&KernelEventKind> {
+    let fits = |event: &&KernelEvent| {
+        event.five_tuple.is_some_and(|flow| flow.source.port == port || flow.destination.port == port)
+    };
+    events.iter().filter(fits).map(|event| &event.kind).collect()
+}
+
+#[test]
+fn faults_give_their_kernel_events() {
+    const TEST: &str = "faults_give_their_kernel_events";
+    let Some(pair) = pair(TEST) else { return };
+    let mut kernel = match Kernel::open(Clock::start().unwrap(), Options::default()) {
+        Ok(kernel) => kernel,
+        Err(error) => return eprintln!("skipped: {TEST}: {error}"),
+    };
+    for missing in kernel.missing() {
+        eprintln!("skipped: {TEST} ({}): {}", missing.tells, missing.reason);
+    }
+    let is_there = |name: &str| kernel.missing().iter().all(|missing| missing.tracepoint != name);
+    let there = [
+        "tcp_retransmit_skb",
+        "tcp_send_reset",
+        "tcp_receive_reset",
+        "kfree_skb",
+        "inet_sock_set_state",
+        "tcp_probe",
+    ]
+    .map(is_there);
+
+    // A refused connection: a reset from the right to the left.
+    let refused = pair.right_v4(7101);
+    pair.left.enter(|| TcpStream::connect(refused)).unwrap_err();
+    // A datagram that nobody takes.
+    pair.left.enter(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.send_to(b"?", pair.right_v4(7102)).unwrap();
+    });
+    // A transfer, over IPv6.
+    let to = pair.right_v6(7103);
+    let listener = pair.right.enter(|| TcpListener::bind(to).unwrap());
+    transfer(&pair, &listener, to, 500_000);
+    // A handshake that nobody answers: its SYN is sent again after a second.
+    let lost: SocketAddr = "198.18.0.77:7104".parse().unwrap();
+    pair.left.ip("neighbour add 198.18.0.77 lladdr 02:00:00:00:00:77 dev left0").unwrap();
+    pair.left.enter(|| TcpStream::connect_timeout(&lost, Duration::from_millis(1600))).unwrap_err();
+
+    let mut events = Vec::new();
+    let mut take = |event| match event {
+        Event::Kernel(event) => events.push(event),
+        other => panic!("{other:?}"),
+    };
+    kernel.poll(&mut take).unwrap();
+    kernel.stop(&mut take).unwrap();
+    let counters = kernel.counters().unwrap();
+    assert_eq!(counters.seen, counters.events + counters.lost + counters.filtered + counters.unreadable);
+    assert_eq!((counters.events, counters.lost, counters.unreadable), (events.len() as u64, 0, 0));
+    assert!(events.iter().all(|event| event.time <= event.arrival));
+
+    let [retransmit, send_reset, receive_reset, kfree, state, probe] = there;
+    let refused = of_port(&events, 7101);
+    let has = |events: &[&KernelEventKind], fits: &dyn Fn(&KernelEventKind) -> bool| {
+        events.iter().any(|kind| fits(kind))
+    };
+    assert!(
+        !send_reset || has(&refused, &|kind| matches!(kind, KernelEventKind::ResetSent { .. })),
+        "{refused:?}"
+    );
+    assert!(!receive_reset || has(&refused, &|kind| *kind == KernelEventKind::ResetReceived), "{refused:?}");
+    // TCP_SYN_SENT to TCP_CLOSE.
+    assert!(
+        !state || has(&refused, &|kind| *kind == KernelEventKind::SocketState { old: 2, new: 7 }),
+        "{refused:?}"
+    );
+    let dropped = |name: &str| {
+        let fits =
+            |event: &KernelEvent| matches!(&event.kind, KernelEventKind::Drop { reason } if reason == name);
+        events.iter().any(fits)
+    };
+    assert!(!kfree || dropped("NO_SOCKET"));
+    assert!(!dropped("NOT_SPECIFIED") && !dropped("SOCKET_CLOSE"));
+    let transferred = of_port(&events, 7103);
+    assert!(
+        !probe
+            || has(
+                &transferred,
+                &|kind| matches!(kind, KernelEventKind::SmoothedRtt { rtt } if rtt.as_nanos() > 0)
+            ),
+        "{transferred:?}"
+    );
+    let again = of_port(&events, 7104);
+    assert!(
+        !retransmit || has(&again, &|kind| *kind == KernelEventKind::Retransmit { state: 2 }),
+        "{again:?}"
+    );
+}
