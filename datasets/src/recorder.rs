@@ -65,8 +65,9 @@ impl Recorder {
                 Item::Event(event) => events.push(event),
             }
         }
-        if !reader.report().is_whole() {
-            bail!("`capture record` left a damaged recording at {}", self.raw.display());
+        let report = reader.report();
+        if !report.is_whole() {
+            bail!("`capture record` left a damaged recording: {:?}, {:?}", report.end, report.damage);
         }
         let header = Header {
             node: "server".to_owned(),

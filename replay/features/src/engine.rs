@@ -2,10 +2,12 @@
 //! of their flow, so that the number of threads cannot change a row.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use event::{Duration, Event, L7Flow, Label, Mark, Packet, Timestamp};
 use rayon::prelude::*;
 
+use crate::affected::Affected;
 use crate::endpoint::Endpoints;
 use crate::join::{Coverage, Joiner};
 use crate::row::{Row, Surroundings, row};
@@ -98,6 +100,8 @@ pub struct Engine {
     marks: Vec<(Timestamp, Option<Label>)>,
     joiner: Joiner,
     system: System,
+    /// Which flows the labels are for, from when on; all where nothing is said.
+    affected: Vec<(Timestamp, Option<Arc<Affected>>)>,
     last_time: Timestamp,
     latest_time: Timestamp,
     latest_arrival: Timestamp,
@@ -120,6 +124,7 @@ impl Engine {
             marks: Vec::new(),
             joiner: Joiner::default(),
             system: System::default(),
+            affected: Vec::new(),
             last_time: Timestamp::MIN,
             latest_time: Timestamp::MIN,
             latest_arrival: Timestamp::MIN,
@@ -262,6 +267,12 @@ impl Engine {
         self.marks.insert(position, (time, label));
     }
 
+    /// From this time on labels are for these flows, all others being normal; `None`: labels are for all.
+    pub fn affected_from(&mut self, time: Timestamp, affected: Option<Affected>) {
+        let position = self.affected.partition_point(|(from, _)| *from <= time);
+        self.affected.insert(position, (time, affected.map(Arc::new)));
+    }
+
     fn close(&mut self, index: i64) {
         self.open.remove(&index);
         let coverage = self.joiner.join(index, self.config.window.as_nanos(), &mut self.shards);
@@ -286,6 +297,8 @@ impl Engine {
         let start = Timestamp::from_nanos(index * self.config.window.as_nanos());
         let label = self.label_of(start);
         let length = self.config.window;
+        let before = self.affected.partition_point(|(from, _)| *from <= start);
+        let affected = self.affected[..before].last().and_then(|(_, affected)| affected.clone());
         let system = self.system.window(start, start + length);
         let oom_events = self.joiner.oom_kills(index);
         let tells_drops = self.joiner.tells_drops();
@@ -295,6 +308,7 @@ impl Engine {
             start,
             length,
             label,
+            affected,
             windows,
             endpoints,
             order,
@@ -372,6 +386,7 @@ pub struct ClosedWindow {
     start: Timestamp,
     length: Duration,
     label: Option<Label>,
+    affected: Option<Arc<Affected>>,
     windows: Vec<ShardWindow>,
     endpoints: Endpoints,
     order: Vec<RowPlace>,
@@ -416,7 +431,11 @@ impl ClosedWindow {
             oom_events: self.oom_events,
             tells_drops: self.tells_drops,
         };
-        row(record, &surroundings, &mut String::new())
+        let mut row = row(record, &surroundings, &mut String::new());
+        if row.label.is_some() && self.affected.as_ref().is_some_and(|affected| !affected.matches(&row)) {
+            row.label = Some(Label::NORMAL);
+        }
+        row
     }
 
     pub fn rows(&self) -> impl Iterator<Item = Row> + '_ {

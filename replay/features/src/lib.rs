@@ -3,6 +3,7 @@
 //!
 //! [`Engine`] takes events and gives closed windows; a window gives rows; [`schema`] says what stands in them.
 
+mod affected;
 mod application;
 mod endpoint;
 mod engine;
@@ -19,6 +20,7 @@ pub mod tcp;
 mod value;
 mod window;
 
+pub use affected::{Affected, ParseAffectedError};
 pub use engine::{ClosedWindow, Closing, Config, Counts, Engine};
 pub use join::Coverage;
 pub use row::Row;
