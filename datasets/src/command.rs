@@ -10,6 +10,7 @@ use cli::{Exit, Interrupt};
 use event::{Fault, Label};
 
 use crate::campaign::{self, Campaign};
+use crate::check;
 use crate::doctor;
 use crate::fault::{Recipe, Severity};
 use crate::load::Workload;
@@ -47,6 +48,14 @@ enum Task {
     ///
     /// A campaign that was interrupted goes on where it was: a run whose recording is there is not repeated.
     Campaign(CampaignArgs),
+    /// Compare labels with rows: every labelled window must show its class, and no normal row a fault
+    ///
+    /// One line a recording on stdout, the contradictions on stderr, and exit code 1 where there are any.
+    Check {
+        /// Recordings that lab made
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
     /// Write the manifest of a folder of recordings, from what they say of themselves
     Manifest {
         /// The folder; its manifest.toml is replaced
@@ -139,6 +148,7 @@ impl Lab {
         match self.task {
             Task::Run(args) => args.run(),
             Task::Campaign(args) => args.run(),
+            Task::Check { files } => check_all(&files),
             Task::Manifest { folder } => {
                 let manifest = Manifest::of(&folder)?;
                 manifest.write(&folder)?;
@@ -156,6 +166,22 @@ impl Lab {
             }
         }
     }
+}
+
+fn check_all(files: &[PathBuf]) -> Result<Exit> {
+    let mut contradictions = 0;
+    for file in files {
+        let findings = check::check(file)?;
+        writeln!(std::io::stdout(), "{findings}")?;
+        for contradiction in &findings.contradictions {
+            tracing::warn!("{}: {contradiction}", file.display());
+        }
+        contradictions += findings.contradictions.len();
+    }
+    if contradictions > 0 {
+        bail!("{contradictions} contradictions between labels and rows");
+    }
+    Ok(Exit::Done)
 }
 
 impl RunArgs {

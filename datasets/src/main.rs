@@ -2,6 +2,7 @@
 
 mod campaign;
 mod cgroup;
+mod check;
 mod command;
 mod counters;
 mod doctor;

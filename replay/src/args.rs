@@ -33,6 +33,10 @@ pub struct Args {
     #[arg(long, value_name = "LABEL")]
     pub label: Option<Label>,
 
+    /// Which rows of a faulty stretch carry its label, in a recording that says which flows the fault affects
+    #[arg(long, value_enum, default_value_t)]
+    pub labels: Labels,
+
     /// Which packet counts where one is inside another (GRE, VXLAN, Geneve, IP in IP)
     #[arg(long, value_enum, default_value_t)]
     pub tunnel: Tunnel,
@@ -76,6 +80,16 @@ pub struct Args {
 pub enum Command {
     /// Print the columns: names, units, types and definitions
     Schema(SchemaArgs),
+}
+
+/// Which rows of a faulty stretch carry its label.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Labels {
+    /// Those of the flows that the fault affects; all others are normal (0)
+    #[default]
+    Affected,
+    /// All
+    All,
 }
 
 /// Which packet counts where one is inside another.

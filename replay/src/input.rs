@@ -12,13 +12,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use dissect::L7Options;
 use event::{Event, L7Flow, Label, Packet, Timestamp};
+use features::Affected;
 
 pub use ahead::Ahead;
 pub use merge::Merge;
 
-use crate::args::Args;
+use crate::args::{Args, Labels};
 use capture::CaptureInput;
-use recording::RecordingInput;
+use recording::{RecordingInput, Told};
 
 /// Packets read at a time from one input.
 pub const BATCH: usize = 8 * 1024;
@@ -35,6 +36,8 @@ pub enum Item<'a> {
     Flows(Vec<L7Flow>),
     /// From this time on everything carries this label, until a mark says otherwise.
     Label(Timestamp, Option<Label>),
+    /// From this time on labels are for these flows; for all where none are given.
+    Affected(Timestamp, Option<Affected>),
 }
 
 /// The first bytes of every MCAP file.
@@ -72,8 +75,8 @@ impl Input {
         let is_recording = start == MCAP_MAGIC;
         let source = Box::new(Cursor::new(start).chain(source));
         Ok(if is_recording {
-            let tells_label = args.label.is_none();
-            Self::Recording(Box::new(RecordingInput::open(source, &name, args.window, tells_label)?))
+            let told = Told { label: args.label.is_none(), affected: args.labels == Labels::Affected };
+            Self::Recording(Box::new(RecordingInput::open(source, &name, args.window, told)?))
         } else {
             let l7 = (!args.no_l7).then(|| L7Options { redact: args.redact, ..L7Options::default() });
             Self::Capture(Box::new(CaptureInput::open(source, &name, args.tunnel.into(), l7)?))

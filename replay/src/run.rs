@@ -96,6 +96,7 @@ impl<W: Write> Work<W> {
             Item::Event(event) => self.engine.push(&event),
             Item::Flows(flows) => flows.into_iter().for_each(|flow| self.engine.push_flow(flow)),
             Item::Label(time, label) => self.engine.label_from(time, label),
+            Item::Affected(time, affected) => self.engine.affected_from(time, affected),
         }
         None
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 use event::Fault;
+use features::Feature;
 
 use super::{Crowd, Dose, Injection, Recipe};
 use crate::counters::Counters;
@@ -18,6 +19,7 @@ pub const RECIPE: Recipe = Recipe {
     fault: Fault::BacklogOverflow,
     mechanisms: &["silent", "abort"],
     affected: &["tcp/198.18.1.2:8080"],
+    shows: &[(Feature::TcpListenOverflows, 1.0)],
     inject,
 };
 

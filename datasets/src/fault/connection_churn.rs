@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use event::Fault;
+use features::Feature;
 
 use super::{Crowd, Dose, Injection, Recipe};
 use crate::counters::Counters;
@@ -16,6 +17,7 @@ pub const RECIPE: Recipe = Recipe {
     fault: Fault::ConnectionChurn,
     mechanisms: &["reset"],
     affected: &["tcp/198.18.1.2:80", "tcp/198.18.1.2:8081"],
+    shows: &[(Feature::TcpResets, 5.0)],
     inject,
 };
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use event::Fault;
+use features::Feature;
 
 use super::{Dose, Injection, Recipe};
 use crate::cgroup::{CpuLimit, Periods};
@@ -21,6 +22,7 @@ pub const RECIPE: Recipe = Recipe {
     mechanisms: &["quota", "sidecar"],
     // Web server, name server and side-car share the group; the application is outside.
     affected: &["tcp/198.18.1.2:80", "udp/198.18.1.2:53"],
+    shows: &[(Feature::CpuThrottleRatio, 0.01)],
     inject,
 };
 

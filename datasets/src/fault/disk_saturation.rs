@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use event::Fault;
+use features::Feature;
 
 use super::{Dose, Injection, Recipe};
 use crate::evidence::Evidence;
@@ -17,6 +18,7 @@ pub const RECIPE: Recipe = Recipe {
     fault: Fault::DiskSaturation,
     mechanisms: &["random-read", "mixed"],
     affected: &["tcp/198.18.1.2:80"],
+    shows: &[(Feature::DiskQueueDepth, 5.0)],
     inject,
 };
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Result;
 use event::Fault;
+use features::Feature;
 
 use super::{Crowd, Dose, Injection, Recipe};
 use crate::evidence::Evidence;
@@ -18,6 +19,7 @@ pub const RECIPE: Recipe = Recipe {
     fault: Fault::DnsFailures,
     mechanisms: &["nxdomain", "refused"],
     affected: &["udp/198.18.1.2:53"],
+    shows: &[(Feature::DnsResponseCode, 1.0)],
     inject,
 };
 

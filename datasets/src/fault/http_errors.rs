@@ -4,6 +4,7 @@
 
 use anyhow::Result;
 use event::Fault;
+use features::Feature;
 
 use super::{Dose, Injection, Recipe};
 use crate::evidence::Evidence;
@@ -13,6 +14,7 @@ pub const RECIPE: Recipe = Recipe {
     fault: Fault::HttpErrors,
     mechanisms: &["503", "502"],
     affected: &["tcp/198.18.1.2:80?http_status_code>=500"],
+    shows: &[(Feature::HttpStatusCode, 500.0)],
     inject,
 };
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use event::Fault;
+use features::Feature;
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
 use super::{Dose, Injection, Recipe};
@@ -24,6 +25,7 @@ pub const RECIPE: Recipe = Recipe {
     fault: Fault::LatencyJitter,
     mechanisms: &["relay", "bufferbloat"],
     affected: &["*/198.18.1.2:*"],
+    shows: &[(Feature::LatencyMeanMs, 2.0), (Feature::RttEstimateMs, 2.0)],
     inject,
 };
 

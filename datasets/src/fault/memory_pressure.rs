@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::Result;
 use event::Fault;
+use features::Feature;
 
 use super::{Dose, Injection, Recipe};
 use crate::cgroup::Memory;
@@ -19,6 +20,7 @@ pub const RECIPE: Recipe = Recipe {
     mechanisms: &["thrash", "oom"],
     // Web server and name server are in the group, the application is not.
     affected: &["tcp/198.18.1.2:80", "udp/198.18.1.2:53"],
+    shows: &[(Feature::MemoryUsagePercent, 85.0), (Feature::OomKills, 1.0)],
     inject,
 };
 

@@ -21,6 +21,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 use event::Fault;
+use features::Feature;
 use serde::{Deserialize, Serialize};
 
 use crate::draw::Draw;
@@ -75,6 +76,9 @@ pub struct Recipe {
     /// The flows that the fault affects: `PROTOCOL/ADDRESS:PORT` of the server's side, `*` for any, and after a
     /// `?` a condition on a feature of the row. All other rows of the run carry label 0.
     pub affected: &'static [&'static str],
+    /// What each labelled window must show, in one affected row at least: one of these features, from this value
+    /// on.
+    pub shows: &'static [(Feature, f64)],
     pub inject: fn(&mut Scene, Dose) -> Result<Box<dyn Injection>>,
 }
 

@@ -8,7 +8,8 @@ use crate::counters::Counters;
 use crate::evidence::Evidence;
 use crate::scene::Scene;
 
-pub const RECIPE: Recipe = Recipe { fault: Fault::Normal, mechanisms: &["none"], affected: &[], inject };
+pub const RECIPE: Recipe =
+    Recipe { fault: Fault::Normal, mechanisms: &["none"], affected: &[], shows: &[], inject };
 
 struct Normal {
     before: Counters,

@@ -5,6 +5,7 @@
 
 use anyhow::{Context as _, Result};
 use event::Fault;
+use features::Feature;
 
 use super::{Dose, Injection, Recipe};
 use crate::counters::Counters;
@@ -15,6 +16,7 @@ pub const RECIPE: Recipe = Recipe {
     fault: Fault::PacketLoss,
     mechanisms: &["random", "bursty"],
     affected: &["*/198.18.1.2:*"],
+    shows: &[(Feature::RetransmissionCount, 1.0), (Feature::OutOfOrderCount, 1.0)],
     inject,
 };
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use etherparse::{PacketBuilder, TcpOptionElement};
 use event::Fault;
+use features::Feature;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::{Dose, Injection, Recipe};
@@ -24,6 +25,7 @@ pub const RECIPE: Recipe = Recipe {
     fault: Fault::SynFlood,
     mechanisms: &["cookies", "no-cookies"],
     affected: &["tcp/198.18.1.2:80"],
+    shows: &[(Feature::HalfOpenConnections, 10.0)],
     inject,
 };
 

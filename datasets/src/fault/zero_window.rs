@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 use event::Fault;
+use features::Feature;
 
 use super::{Crowd, Dose, Injection, Recipe};
 use crate::counters::Counters;
@@ -15,6 +16,7 @@ pub const RECIPE: Recipe = Recipe {
     fault: Fault::ZeroWindow,
     mechanisms: &["slow-reader"],
     affected: &["tcp/198.18.1.2:8080"],
+    shows: &[(Feature::ZeroWindowCount, 1.0)],
     inject,
 };
 

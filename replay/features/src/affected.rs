@@ -13,6 +13,9 @@ use event::Protocol;
 use crate::schema::METADATA;
 use crate::{Feature, Row, Value, schema};
 
+/// The key of a recording's metadata that holds the selectors.
+pub const METADATA_KEY: &str = "lab.affected";
+
 /// One way to be affected.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Selector {

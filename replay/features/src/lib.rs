@@ -20,7 +20,7 @@ pub mod tcp;
 mod value;
 mod window;
 
-pub use affected::{Affected, ParseAffectedError};
+pub use affected::{Affected, METADATA_KEY as AFFECTED_KEY, ParseAffectedError};
 pub use engine::{ClosedWindow, Closing, Config, Counts, Engine};
 pub use join::Coverage;
 pub use row::Row;

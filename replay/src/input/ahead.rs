@@ -65,6 +65,7 @@ fn read(
             Ok(Some(Item::Event(event))) => Item::Event(event),
             Ok(Some(Item::Flows(flows))) => Item::Flows(flows),
             Ok(Some(Item::Label(time, label))) => Item::Label(time, label),
+            Ok(Some(Item::Affected(time, affected))) => Item::Affected(time, affected),
         };
         if to.send(item).is_err() {
             // The other side has seen enough.

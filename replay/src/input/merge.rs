@@ -31,6 +31,9 @@ impl Ahead {
                 self.single = Some((first, Item::Flows(flows)));
             }
             Some(Item::Label(time, label)) => self.single = Some((time, Item::Label(time, label))),
+            Some(Item::Affected(time, affected)) => {
+                self.single = Some((time, Item::Affected(time, affected)));
+            }
             None => self.has_ended = true,
         }
         Ok(())

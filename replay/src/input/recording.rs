@@ -2,17 +2,28 @@
 
 use std::io::Read;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use event::{Duration, Event, Packet, Source, Timestamp};
+use features::{AFFECTED_KEY, Affected};
 use recording::{End, Item as Recorded, Reader};
 
 use super::{Item, Report};
 
+/// What a recording says of itself that is to be told before its events.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    /// The label that it was made with; false where another label overrides it.
+    pub label: bool,
+    /// The flows that its labels are for.
+    pub affected: bool,
+}
+
 /// A recording, whole or damaged.
 pub struct RecordingInput {
     reader: Reader,
-    /// Whether the label that the recording was made with is to be told first.
-    tells_label: bool,
+    told: Told,
+    /// The start of the recording's first window, once it is known.
+    start: Option<Timestamp>,
     window: Duration,
     /// What was read to learn the recording's first time.
     first_packets: Vec<Packet>,
@@ -21,22 +32,23 @@ pub struct RecordingInput {
 
 impl RecordingInput {
     /// `window` is the length of a window: the recording's own label holds from the start of its first one.
-    /// `tells_label` is false where another label overrides it.
-    pub fn open(
-        source: Box<dyn Read + Send>,
-        name: &str,
-        window: Duration,
-        tells_label: bool,
-    ) -> Result<Self> {
+    pub fn open(source: Box<dyn Read + Send>, name: &str, window: Duration, told: Told) -> Result<Self> {
         let reader = Reader::new(source, name)?;
-        Ok(Self { reader, tells_label, window, first_packets: Vec::new(), first_event: None })
+        Ok(Self { reader, told, start: None, window, first_packets: Vec::new(), first_event: None })
     }
 
     pub fn next(&mut self) -> Result<Option<Item<'_>>> {
-        if std::mem::take(&mut self.tells_label) {
-            let label = self.reader.header().label;
+        if self.start.is_none() {
             let Some(first) = self.read_first()? else { return Ok(None) };
-            return Ok(Some(Item::Label(first.window_start(self.window), label)));
+            self.start = Some(first.window_start(self.window));
+        }
+        if let Some(start) = self.start {
+            if std::mem::take(&mut self.told.label) {
+                return Ok(Some(Item::Label(start, self.reader.header().label)));
+            }
+            if std::mem::take(&mut self.told.affected) {
+                return Ok(Some(Item::Affected(start, self.affected()?)));
+            }
         }
         if !self.first_packets.is_empty() {
             return Ok(Some(Item::TakenPackets(std::mem::take(&mut self.first_packets))));
@@ -48,6 +60,14 @@ impl RecordingInput {
             Recorded::Packets(packets) => Item::Packets(packets),
             Recorded::Event(event) => Item::Event(event),
         }))
+    }
+
+    fn affected(&self) -> Result<Option<Affected>> {
+        let Some(text) = self.reader.header().metadata.get(AFFECTED_KEY) else { return Ok(None) };
+        let path = self.reader.path().display();
+        let affected =
+            text.parse().with_context(|| format!("{path}: its metadata has a bad {AFFECTED_KEY}"))?;
+        Ok(Some(affected))
     }
 
     fn read_first(&mut self) -> Result<Option<Timestamp>> {
