@@ -35,7 +35,7 @@ const EXAMPLES: &str = r#"Examples:
   sudo lab run --fault packet-loss --severity medium --seed 7 --duration 30 -o loss.mcap
   sudo lab run --fault syn-flood --mechanism no-cookies     # make and prove it, record nothing
   sudo lab run --fault packet-loss --severity high --duration 15 \
-      --with "infer --iface eth0 --webhook http://127.0.0.1:9000/"   # watch it live
+      --with "infer --iface server0 --webhook http://127.0.0.1:9000/"   # watch it live
   sudo lab campaign --runs 10 -o campaign                   # about an hour
   sudo lab campaign --repeat datasets/recordings/manifest.toml -o again
 "#;
@@ -102,10 +102,12 @@ struct RunArgs {
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// Run this shell command on the server node, from the start of the load to the end of the fault
+    /// Run this shell command where recordings are made, from the start of the load to the end of the fault
     ///
-    /// It sees the server's interface (eth0), loopback, processes and files, prints to where lab prints, and is
-    /// sent SIGINT at the end (and killed 20 s later). A run that does not take is repeated, and so is it.
+    /// That is the router, the node whose pod the server is: its interface server0 leads to the server. The
+    /// command sees that node's processes, the server's among them, and its loopback; it prints to where lab
+    /// prints, and is sent SIGINT at the end (and killed 20 s later). A run that does not take is repeated, and
+    /// so is it.
     #[arg(long = "with", value_name = "COMMAND")]
     command: Option<String>,
 

@@ -1,4 +1,5 @@
-//! A node of the lab: network, process, mount and host-name namespaces of its own, and what runs in them.
+//! A node of the lab, or a pod on one: network, mount and host-name namespaces of its own, and what runs in them.
+//! A node has a process namespace, too; its pods share it.
 //!
 //! The namespaces have no names in the file system. They live as long as the node's first process, which the
 //! kernel kills with the lab (even where the lab itself is killed outright), and with it everything that was
@@ -38,11 +39,23 @@ struct Keeper {
 }
 
 impl Node {
+    /// A machine.
     pub fn new(name: &'static str) -> Result<Self> {
+        Self::start(name, None)
+    }
+
+    /// A pod of this machine: its processes are the machine's, too, and end with it.
+    pub fn pod(&self, name: &'static str) -> Result<Self> {
+        let path = format!("/proc/{}/ns/pid", self.init.id());
+        let processes = File::open(&path).with_context(|| format!("cannot open {path}"))?;
+        Self::start(name, Some(processes))
+    }
+
+    fn start(name: &'static str, processes: Option<File>) -> Result<Self> {
         let keeper = Keeper::start(name)?;
         let (init, network) = keeper
             .call(move || {
-                enter_new_namespaces(name)?;
+                enter_new_namespaces(name, processes)?;
                 let network = File::open("/proc/thread-self/ns/net")?;
                 anyhow::Ok((Process::spawn("init", first_process())?, network))
             })?
@@ -158,14 +171,14 @@ impl Drop for Keeper {
     }
 }
 
-/// Moves the calling thread into fresh namespaces; its children go into the process namespace as well.
-fn enter_new_namespaces(name: &str) -> Result<()> {
-    unshare(
-        CloneFlags::CLONE_NEWNET
-            | CloneFlags::CLONE_NEWUTS
-            | CloneFlags::CLONE_NEWNS
-            | CloneFlags::CLONE_NEWPID,
-    )?;
+/// Moves the calling thread into fresh namespaces. Its children go into the process namespace: that one, or a
+/// fresh one.
+fn enter_new_namespaces(name: &str, processes: Option<File>) -> Result<()> {
+    match processes {
+        Some(processes) => setns(processes, CloneFlags::CLONE_NEWPID)?,
+        None => unshare(CloneFlags::CLONE_NEWPID)?,
+    }
+    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWNS)?;
     nix::unistd::sethostname(name)?;
     // Mounts made here stay here. /sys is left alone: remounted, it would hide bpffs and tracefs.
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;

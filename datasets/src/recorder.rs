@@ -1,5 +1,6 @@
-//! The recording of a run: the real `capture record` on the server's interface, and what the lab adds to it.
+//! The recording of a run: the real `capture record` on the router, at the server's interface, and what the lab adds to it.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -30,7 +31,7 @@ pub struct Recorder {
 
 impl Recorder {
     /// Records into a file beside the destination until [`Recorder::keep`] makes it the destination.
-    pub fn start(server: &Node, to: &Destination) -> Result<Self> {
+    pub fn start(router: &Node, to: &Destination) -> Result<Self> {
         let folder = folder_of(&to.file);
         let directory = tempfile::Builder::new()
             .prefix(".lab-")
@@ -40,7 +41,7 @@ impl Recorder {
         let mut capture = Command::new(&to.capture);
         capture.args(["record", SERVER_INTERFACE, "--duration", "0", "--quiet", "-o"]).arg(&raw);
         capture.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut process = server.spawn("capture record", capture)?;
+        let mut process = router.spawn("capture record", capture)?;
         await_header(&mut process, &raw)?;
         Ok(Self { process, raw, file: to.file.clone(), _directory: directory })
     }
@@ -55,8 +56,9 @@ impl Recorder {
         Ok(())
     }
 
-    /// Writes the recording to its destination, with the label's marks and the proof of the fault inside.
-    pub fn keep(self, proof: &Proof, began: Timestamp) -> Result<()> {
+    /// Writes the recording to its destination, with the label's mark and the proof of the fault
+    /// inside. It ends with the labelled stretch.
+    pub fn keep(self, proof: &Proof, labelled: Range<Timestamp>) -> Result<()> {
         let mut reader = Reader::open(&self.raw)?;
         let mut events = Vec::new();
         while let Some(item) = reader.next_item()? {
@@ -70,7 +72,6 @@ impl Recorder {
             bail!("`capture record` left a damaged recording: {:?}, {:?}", report.end, report.damage);
         }
         let header = Header {
-            node: "server".to_owned(),
             command: proof.command(),
             // Which machine it was does not matter to anyone, and may to its owner.
             boot_id: String::new(),
@@ -78,7 +79,9 @@ impl Recorder {
             metadata: proof.to_pairs(),
             ..reader.header().clone()
         };
-        place_mark(&mut events, began, proof.fault);
+        // Until the recorder had stopped, some ms after the fault's planned end.
+        events.retain(|event| event.time() < labelled.end);
+        place_mark(&mut events, labelled.start, proof.fault);
         self.write(&header, &events)
     }
 

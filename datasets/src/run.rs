@@ -53,7 +53,7 @@ type Recorded = Option<(Recorder, Timestamp)>;
 #[derive(Default)]
 pub struct Witnesses {
     pub recording: Option<Destination>,
-    /// A shell command that runs on the server node.
+    /// A shell command that runs on the router.
     pub command: Option<String>,
 }
 
@@ -71,7 +71,9 @@ impl Plan {
             let outcome = Outcome { evidence, attempts };
             if outcome.evidence.holds() {
                 if let Some((recorder, began)) = recording {
-                    recorder.keep(&Proof::new(self, &outcome), began)?;
+                    let until =
+                        began + event::Duration::from_millis(i64::try_from(self.duration.as_millis())?);
+                    recorder.keep(&Proof::new(self, &outcome), began..until)?;
                 }
                 return Ok(outcome);
             }
@@ -89,12 +91,13 @@ impl Plan {
         let limit = WARM_UP + WINDOW + self.duration + GRACE;
         let mut scene = Scene::set(limit).context("cannot set the scene")?;
         let load = Load::start(&scene.topology.client, self.workload, self.seed, limit)?;
-        let server = &scene.topology.server;
+        let router = &scene.topology.router;
         let mut witness =
-            witnesses.command.as_deref().map(|line| Witness::start(server, line)).transpose()?;
-        let mut recorder = witnesses.recording.as_ref().map(|to| Recorder::start(server, to)).transpose()?;
+            witnesses.command.as_deref().map(|line| Witness::start(router, line)).transpose()?;
+        let mut recorder = witnesses.recording.as_ref().map(|to| Recorder::start(router, to)).transpose()?;
         sleep_until(Instant::now() + WARM_UP, interrupt)?;
-        sleep_until(next_window(), interrupt)?;
+        let (start, began) = next_window();
+        sleep_until(start, interrupt)?;
 
         let dose = Dose {
             severity: self.severity,
@@ -103,8 +106,7 @@ impl Plan {
             limit: self.duration + GRACE,
         };
         let (served, failed) = load.counts();
-        let began = now();
-        let end = Instant::now() + self.duration;
+        let end = start + self.duration;
         let injection =
             (recipe.inject)(&mut scene, dose).with_context(|| format!("cannot inject {}", self.fault))?;
         sleep_until(end, interrupt)?;
@@ -112,10 +114,10 @@ impl Plan {
         if let Some(recorder) = &mut recorder {
             recorder.stop()?;
         }
+        let mut evidence = injection.end(&mut scene)?;
         if let Some(witness) = &mut witness {
             witness.stop();
         }
-        let mut evidence = injection.end(&mut scene)?;
         let (served, failed) = (load.counts().0 - served, load.counts().1 - failed);
         evidence.note("exchanges_completed", served);
         evidence.note("exchanges_failed", failed);
@@ -124,17 +126,12 @@ impl Plan {
     }
 }
 
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_nanos(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
-}
-
-/// The next multiple of the window's length in Unix time.
-fn next_window() -> Instant {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let length = WINDOW.as_nanos();
-    let left = u64::try_from(length - since.as_nanos() % length).unwrap_or_default();
-    Instant::now() + Duration::from_nanos(left)
+/// The next multiple of the window's length in Unix time, by both clocks.
+fn next_window() -> (Instant, Timestamp) {
+    let (instant, since) = (Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+    let seconds = (since.as_secs() / WINDOW.as_secs() + 1) * WINDOW.as_secs();
+    let left = Duration::from_secs(seconds).saturating_sub(since);
+    (instant + left, Timestamp::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX)))
 }
 
 fn sleep_until(wake: Instant, interrupt: &Interrupt) -> Result<()> {

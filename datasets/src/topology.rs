@@ -1,4 +1,5 @@
-//! Three nodes in a row: a client, a router and a server, joined by two pairs of virtual Ethernet devices.
+//! Three in a row, joined by two pairs of virtual Ethernet devices: a client; a router, which is the node that is
+//! recorded; and the server, a pod of that node, as a container network has it.
 
 use std::net::Ipv4Addr;
 
@@ -12,8 +13,8 @@ pub const SERVER: Ipv4Addr = Ipv4Addr::new(198, 18, 1, 2);
 /// Where spoofed packets claim to come from: the upper half of the range; the router drops what is sent there.
 pub const SPOOFED: Ipv4Addr = Ipv4Addr::new(198, 19, 0, 0);
 
-/// The server's interface, where recordings are made.
-pub const SERVER_INTERFACE: &str = "eth0";
+/// The router's interface that leads to the server: recordings are made there.
+pub const SERVER_INTERFACE: &str = "server0";
 
 pub struct Topology {
     pub client: Node,
@@ -23,17 +24,19 @@ pub struct Topology {
 
 impl Topology {
     pub fn build() -> Result<Self> {
-        let (client, router, server) = (Node::new("client")?, Node::new("router")?, Node::new("server")?);
+        let (client, router) = (Node::new("client")?, Node::new("router")?);
+        let server = router.pod("server")?;
         for node in [&client, &router, &server] {
             quiet(node)?;
         }
         router.sysctl("ipv4/ip_forward", "1")?;
         link(&router, "client0", "198.18.0.1/24", &client, &format!("{CLIENT}/24"))?;
-        link(&router, "server0", "198.18.1.1/24", &server, &format!("{SERVER}/24"))?;
+        link(&router, SERVER_INTERFACE, "198.18.1.1/24", &server, &format!("{SERVER}/24"))?;
         // cubic, pinned: a host's default may be bbr, which hides loss.
         client.run("ip route replace default via 198.18.0.1 congctl cubic")?;
         server.run("ip route replace default via 198.18.1.1 congctl cubic")?;
         router.run(&format!("ip route add blackhole {SPOOFED}/16"))?;
+        router.mount_proc()?;
         server.mount_proc()?;
         Ok(Self { client, router, server })
     }

@@ -1,4 +1,4 @@
-//! A command of the user's that runs on the server node and sees a whole run.
+//! A command of the user's that runs where the recorder does, and sees a whole run.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -19,10 +19,10 @@ pub struct Witness {
 
 impl Witness {
     /// What it prints goes where the lab's own output goes.
-    pub fn start(server: &Node, line: &str) -> Result<Self> {
+    pub fn start(router: &Node, line: &str) -> Result<Self> {
         let mut shell = Command::new("sh");
         shell.arg("-c").arg(line).stdin(Stdio::null());
-        Ok(Self { line: line.to_owned(), process: server.spawn(line, shell)? })
+        Ok(Self { line: line.to_owned(), process: router.spawn(line, shell)? })
     }
 
     /// Ends it as Ctrl-C would. How it ends is its own affair, and is said.

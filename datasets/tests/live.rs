@@ -210,7 +210,7 @@ fn a_command_sees_the_run_from_the_server() {
     let output = finish(lab(&arguments).spawn().unwrap(), Duration::from_secs(60));
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{output:?}");
-    assert!(said.starts_with("server\ninterrupted\n"), "{said}");
+    assert!(said.starts_with("router\ninterrupted\n"), "{said}");
 }
 
 #[test]

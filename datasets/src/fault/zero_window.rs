@@ -20,11 +20,11 @@ pub const RECIPE: Recipe = Recipe {
     inject,
 };
 
-/// Milliseconds between two reads of 4 KiB.
+/// Milliseconds between two reads of 16 KiB.
 const READ_PAUSE: [(u32, u32); 3] = [(150, 250), (400, 700), (900, 1500)];
 const UPLOADERS: [(u32, u32); 3] = [(6, 10), (12, 20), (24, 40)];
-/// Per upload: many times what the buffer holds.
-const UPLOAD: u32 = 256 * 1024;
+/// Per upload: several times what the buffer holds.
+const UPLOAD: u32 = 768 * 1024;
 
 struct ZeroWindow {
     before: Counters,

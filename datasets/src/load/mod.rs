@@ -181,7 +181,7 @@ fn clients(workload: Workload, draw: &mut Draw) -> Vec<Habit> {
             many(draw, (2, 4), &|d| Habit::Downloads { think: ms(d, 500.0, 4_000.0) });
             many(draw, (2, 4), &|d| Habit::Uploads { think: ms(d, 500.0, 4_000.0), kib: (200, 1_500) });
             many(draw, (1, 2), &|d| Habit::Lookups { think: ms(d, 500.0, 1_500.0) });
-            many(draw, (1, 3), &|d| Habit::Calls { think: ms(d, 500.0, 2_000.0), kib: (20, 300) });
+            many(draw, (1, 3), &|d| Habit::Calls { think: ms(d, 500.0, 2_000.0), kib: (10, 90) });
             many(draw, (1, 3), &|d| Habit::Idle { think: ms(d, 1_000.0, 3_000.0) });
         }
     }

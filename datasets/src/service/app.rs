@@ -19,12 +19,12 @@ use crate::topology::SERVER;
 pub const PORT: u16 = 8080;
 /// Connections that wait to be accepted; an application that never set it has 5 to 128.
 const BACKLOG: i32 = 8;
-/// Bytes; the kernel doubles it.
-const RECEIVE_BUFFER: usize = 16 * 1024;
+/// Bytes; the kernel doubles it. Small, but it holds what the clients of `web` send: a full one is a fault.
+const RECEIVE_BUFFER: usize = 64 * 1024;
 /// Connections served at the same time; further ones wait in the queue.
 const CONNECTION_LIMIT: u32 = 256;
 /// Bytes that one read takes.
-const READ: usize = 4 * 1024;
+const READ: usize = 16 * 1024;
 
 /// How slow the application is, and what it has done.
 #[derive(Default)]
