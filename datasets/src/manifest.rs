@@ -96,3 +96,17 @@ fn hash(path: &Path) -> Result<(u64, String)> {
     let digest = Sha256::digest(&bytes);
     Ok((bytes.len() as u64, digest.iter().map(|byte| format!("{byte:02x}")).collect()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The set that is kept with the source.
+    #[test]
+    fn the_committed_recordings_are_what_their_manifest_says() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings");
+        let found = Manifest::of(&folder).unwrap();
+        assert!(!found.recordings.is_empty());
+        assert_eq!(found, Manifest::read(&folder).unwrap());
+    }
+}

@@ -40,7 +40,7 @@ pub fn run(stage: &Stage) -> anyhow::Result<()> {
     }
     let bodies = stage.folder.join("webhooks.jsonl");
     let receiver = std::env::current_exe().context("this program has no path")?;
-    let infer = "infer --model model.flm --iface eth0 --window 5";
+    let infer = "infer --model model.flm --iface server0 --window 5";
     let with = format!(
         "'{}' receive {ADDRESS} > '{}' & '{}'/{infer} --webhook http://{ADDRESS}/ > verdicts.jsonl; kill $!",
         receiver.display(),
