@@ -5,13 +5,17 @@
 //! a function of the input alone; the wall clock begins with the delivery.
 
 mod args;
+mod backtest;
+mod commands;
+mod privileges;
 mod run;
 
+mod live;
 mod source;
 
-mod pipeline;
+pub mod pipeline;
 
-mod classify;
+pub mod classify;
 pub mod verdict;
 
 pub mod incident;
@@ -23,7 +27,26 @@ pub mod notify;
 pub mod deliver;
 mod receivers;
 
+pub mod audit;
+mod observe;
+mod sink;
+
 mod time;
 
 pub use args::Cli;
-pub use run::run;
+
+/// Does what the command line says.
+///
+/// # Errors
+/// What kept it from doing so.
+pub fn execute(cli: &Cli) -> anyhow::Result<cli::Exit> {
+    use args::Command;
+    match &cli.command {
+        None => run::run(&cli.run),
+        Some(Command::Policy(command)) => commands::policy(command),
+        Some(Command::Backtest(args)) => backtest::backtest(args),
+        Some(Command::Dlq(command)) => commands::dlq(command),
+        Some(Command::Webhook(command)) => commands::webhook(command),
+        Some(Command::Audit(command)) => commands::audit(command),
+    }
+}

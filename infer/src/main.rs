@@ -5,5 +5,5 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let cli = infer::Cli::read();
     cli.log.init();
-    cli::run(|| infer::run(&cli.run))
+    cli::run(|| infer::execute(&cli))
 }

@@ -2,10 +2,14 @@
 
 mod alertmanager;
 mod cloudevent;
+mod render;
 mod signature;
+mod template;
 
-pub use alertmanager::alertmanager;
+pub use alertmanager::{alertmanager, labels};
 pub use cloudevent::{
-    ActionPart, CONTENT_TYPE as CLOUD_EVENT_TYPE, GuardPart, Notice, cloud_event, storm_event,
+    ActionPart, CONTENT_TYPE as CLOUD_EVENT_TYPE, GuardPart, Notice, cloud_event, group_id, storm_event,
 };
+pub use render::Renderer;
 pub use signature::{KeyError, SigningKeys, TOLERANCE_SECONDS, Verifier, VerifyError};
+pub use template::Template;

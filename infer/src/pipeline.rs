@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use event::{Duration, Event, Packet, Source, Timestamp};
-use features::{ClosedWindow, Closing, Config, Engine};
+use event::{Duration, Event, Label, Mark, Packet, Source, Timestamp};
+use features::{ClosedWindow, Closing, Config, Engine, Row};
 use rayon::prelude::*;
 
 use crate::classify::{Classifier, Judged};
@@ -37,12 +37,15 @@ pub struct Judgement {
     pub events: Vec<incident::Event>,
     /// Share of the packets that were lost, 0 to 1.
     pub loss: f64,
+    /// The label that somebody gave to the window.
+    pub label: Option<Label>,
 }
 
 /// From events to what changed.
 pub struct Pipeline {
     engine: Engine,
-    classifier: Classifier,
+    /// The first one that knows an answer decides.
+    classifiers: Vec<Classifier>,
     tracker: Tracker,
     settings: Settings,
     length: Duration,
@@ -55,13 +58,15 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
+    /// # Panics
+    /// Where there is no classifier.
     pub fn new(
-        classifier: Classifier,
+        classifiers: Vec<Classifier>,
         tracker: Tracker,
         settings: Settings,
-        label: Option<event::Label>,
+        label: Option<Label>,
     ) -> Self {
-        let length = classifier.window();
+        let length = classifiers[0].window();
         let engine = Engine::new(Config {
             window: length,
             // A recording's events arrive as they did live, so that its windows hold the same rows.
@@ -70,16 +75,38 @@ impl Pipeline {
             label,
         });
         let (seen, latest) = (BTreeMap::new(), Timestamp::MIN);
-        Self { engine, classifier, tracker, settings, length, seen, latest, judged: None }
+        Self { engine, classifiers, tracker, settings, length, seen, latest, judged: None }
     }
 
-    pub const fn classifier(&self) -> &Classifier {
-        &self.classifier
+    pub fn classifiers(&self) -> &[Classifier] {
+        &self.classifiers
+    }
+
+    /// Length of the windows.
+    pub const fn window(&self) -> Duration {
+        self.length
     }
 
     /// What the engine counted.
     pub fn counts(&self) -> features::Counts {
         self.engine.counts()
+    }
+
+    pub const fn tracker(&self) -> &Tracker {
+        &self.tracker
+    }
+
+    pub const fn tracker_mut(&mut self) -> &mut Tracker {
+        &mut self.tracker
+    }
+
+    /// Takes note that it is `now`, where no event says so: a quiet node's windows end too.
+    pub fn tick<E>(
+        &mut self,
+        now: Timestamp,
+        take: &mut impl FnMut(Judgement, &Tracker) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.push(&Event::Mark(Mark { time: now, arrival: now, label: None, note: String::new() }), take)
     }
 
     /// Takes packets, and hands every window that they close to `take`.
@@ -137,7 +164,8 @@ impl Pipeline {
         if due > judged {
             self.judged = Some(due);
             let (events, loss) = self.track(&mut Tally::new(due));
-            take(Judgement { window: due, verdicts: Vec::new(), events, loss }, &self.tracker)?;
+            let verdicts = Vec::new();
+            take(Judgement { window: due, verdicts, events, loss, label: None }, &self.tracker)?;
         }
         Ok(())
     }
@@ -155,45 +183,51 @@ impl Pipeline {
 
     fn judge(&mut self, closed: &ClosedWindow) -> Judgement {
         let window = closed.start();
-        let classifier = &self.classifier;
-        let mut judged: Vec<Judged> = (0..closed.len())
+        let classifiers = &self.classifiers;
+        let mut judged: Vec<(usize, Judged)> = (0..closed.len())
             .into_par_iter()
             .with_min_len(64)
-            .map(|place| classifier.verdict(&closed.row(place)))
+            .map(|place| first_answer(classifiers, &closed.row(place)))
             .collect();
         let mut tally = Tally::new(window);
-        for (place, judged) in judged.iter().enumerate() {
+        for (place, (_, judged)) in judged.iter().enumerate() {
             tally.add(place, &judged.verdict);
         }
         self.explain(&mut judged, &mut tally);
         let (events, loss) = self.track(&mut tally);
         self.judged = self.judged.max(Some(window));
-        let verdicts = judged.into_iter().map(|judged| judged.verdict).collect();
-        Judgement { window, verdicts, events, loss }
+        let verdicts = judged.into_iter().map(|(_, judged)| judged.verdict).collect();
+        let label = closed.row(0).label;
+        Judgement { window, verdicts, events, loss, label }
     }
 
     /// Explains the strongest row of each target and fault, as many as are allowed, then the rows of faults in
     /// their order. The bound is a number of rows and not a time, so that a run can be repeated.
-    fn explain(&self, judged: &mut [Judged], tally: &mut Tally) {
+    fn explain(&self, judged: &mut [(usize, Judged)], tally: &mut Tally) {
         let mut strongest: Vec<usize> = tally
             .targets
             .values()
             .flat_map(|target| target.faults.values().map(|fault| fault.place))
             .collect();
-        let in_doubt = |place: &usize| judged[*place].verdict.confidence;
+        let in_doubt = |place: &usize| judged[*place].1.verdict.confidence;
         strongest.sort_by(|a, b| in_doubt(b).total_cmp(&in_doubt(a)).then(a.cmp(b)));
         let others = (0..judged.len())
-            .filter(|place| judged[*place].verdict.answer == Answer::Fault && !strongest.contains(place));
+            .filter(|place| judged[*place].1.verdict.answer == Answer::Fault && !strongest.contains(place));
         let places: Vec<usize> =
             strongest.iter().copied().chain(others).take(self.settings.explained).collect();
-        let evidence: Vec<_> =
-            places.par_iter().map(|place| self.classifier.explain(&judged[*place])).collect();
+        let evidence: Vec<_> = places
+            .par_iter()
+            .map(|place| {
+                let (who, judged) = &judged[*place];
+                self.classifiers[*who].explain(judged)
+            })
+            .collect();
         for (place, evidence) in places.into_iter().zip(evidence) {
-            judged[place].verdict.evidence = evidence;
+            judged[place].1.verdict.evidence = evidence;
         }
         for fault in tally.targets.values_mut().flat_map(|target| target.faults.values_mut()) {
             if let Some(finding) = &mut fault.strongest {
-                finding.features.clone_from(&judged[fault.place].verdict.evidence);
+                finding.features.clone_from(&judged[fault.place].1.verdict.evidence);
             }
         }
     }
@@ -205,4 +239,18 @@ impl Pipeline {
         let loss = seen.lost as f64 / (seen.lost + seen.packets).max(1) as f64;
         (self.tracker.window(tally), loss)
     }
+}
+
+/// The verdict of the first model that knows an answer, and which model that is; the first one's doubt where none
+/// does.
+fn first_answer(classifiers: &[Classifier], row: &Row) -> (usize, Judged) {
+    let mut first = None;
+    for (place, classifier) in classifiers.iter().enumerate() {
+        let judged = classifier.verdict(row);
+        if !matches!(judged.verdict.answer, Answer::Unknown(_)) {
+            return (place, judged);
+        }
+        first.get_or_insert((place, judged));
+    }
+    first.unwrap_or_else(|| (0, classifiers[0].verdict(row)))
 }

@@ -5,15 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
+use serde::{Deserialize, Serialize};
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
 use tracing::warn;
 
 use crate::deliver::{Client, Courier, Enqueued, Limits, Message, Outbox, Store, StoreError};
 use crate::incident::Snapshot;
+use crate::policy::{Memory, Policy, ReceiverSettings};
 
-/// Name under which the incidents' memory is kept.
-pub const TRACKER: &str = "tracker";
+/// Name under which the memory of incidents and decisions is kept.
+const MEMORY: &str = "memory";
 /// Messages that wait in memory while the state cannot be written; more are turned away.
 const UNSAVED: usize = 10_000;
 
@@ -24,11 +27,26 @@ pub struct Outgoing {
     pub message: Message,
 }
 
+/// What a run remembers for the next one.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Kept {
+    pub incidents: Snapshot,
+    pub decisions: Memory,
+}
+
+/// One receiver at work.
+struct Running {
+    outbox: Outbox,
+    limits: Limits,
+    settings: ReceiverSettings,
+    courier: JoinHandle<()>,
+}
+
 /// What is delivered to whom. Lives on threads of its own: nothing here waits for a receiver.
 pub struct Receivers {
     runtime: Runtime,
     store: Arc<Store>,
-    outboxes: BTreeMap<String, (Outbox, Limits)>,
+    running: BTreeMap<String, Running>,
     unsaved: Vec<Outgoing>,
 }
 
@@ -42,12 +60,46 @@ impl Receivers {
             .enable_all()
             .build()
             .context("cannot start the threads that deliver")?;
-        Ok(Self { runtime, store, outboxes: BTreeMap::new(), unsaved: Vec::new() })
+        Ok(Self { runtime, store, running: BTreeMap::new(), unsaved: Vec::new() })
     }
 
-    /// Delivers to a receiver from now on, what an earlier run left in its queue first.
-    pub fn add(&mut self, name: &str, client: Client, limits: Limits) {
-        let outbox = Outbox::default();
+    /// Delivers to the receivers of a policy from now on, what an earlier run left in their queues first. Those
+    /// that did not change go on undisturbed; the queues of those that are gone are kept.
+    ///
+    /// # Errors
+    /// Where one cannot be set up; then nothing changes.
+    pub fn apply(&mut self, policy: &Policy) -> anyhow::Result<()> {
+        let mut clients = Vec::new();
+        for (name, settings) in &policy.receivers {
+            if self.running.get(name).is_some_and(|running| running.settings == *settings) {
+                continue;
+            }
+            let client = settings.client().map_err(|error| anyhow!(error));
+            let client = client.and_then(|client| {
+                let keys = settings.keys().map_err(|error| anyhow!(error))?;
+                Ok(Client::new(&client, keys)?)
+            });
+            clients.push((name, settings, client.with_context(|| format!("cannot use receiver {name}"))?));
+        }
+        self.running.retain(|name, running| {
+            let stays = policy.receivers.contains_key(name);
+            if !stays {
+                running.courier.abort();
+            }
+            stays
+        });
+        for (name, settings, client) in clients {
+            self.start(name, settings, client);
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, name: &str, settings: &ReceiverSettings, client: Client) {
+        let before = self.running.remove(name);
+        if let Some(before) = &before {
+            before.courier.abort();
+        }
+        let (outbox, limits) = (before.map(|before| before.outbox).unwrap_or_default(), settings.limits());
         let courier = Courier {
             receiver: name.to_owned(),
             client,
@@ -55,8 +107,20 @@ impl Receivers {
             store: Arc::clone(&self.store),
             outbox: outbox.clone(),
         };
-        self.runtime.spawn(courier.run());
-        self.outboxes.insert(name.to_owned(), (outbox, limits));
+        let courier = self.runtime.spawn(courier.run());
+        self.running.insert(name.to_owned(), Running { outbox, limits, settings: settings.clone(), courier });
+    }
+
+    pub const fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// What an earlier run kept.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn kept(&self) -> Result<Option<Kept>, StoreError> {
+        self.store.state(MEMORY)
     }
 
     pub fn store(&self) -> &Arc<Store> {
@@ -65,12 +129,12 @@ impl Receivers {
 
     /// The receivers' names and boxes.
     pub fn outboxes(&self) -> impl Iterator<Item = (&str, &Outbox)> {
-        self.outboxes.iter().map(|(name, (outbox, _))| (name.as_str(), outbox))
+        self.running.iter().map(|(name, running)| (name.as_str(), &running.outbox))
     }
 
     /// Queues messages, together with the incidents' memory. Where the state cannot be written they wait in
     /// memory for the next window: neither the pipeline nor a receiver stops for it.
-    pub fn send(&mut self, messages: Vec<Outgoing>, memory: Option<&Snapshot>) {
+    pub fn send(&mut self, messages: Vec<Outgoing>, memory: Option<&Kept>) {
         self.unsaved.extend(messages);
         if self.unsaved.is_empty() && memory.is_none() {
             return;
@@ -81,7 +145,7 @@ impl Receivers {
                     warn!(receiver, count, "turned away: the queue is full, or the receiver is gone");
                 }
                 for outgoing in self.unsaved.drain(..) {
-                    if let Some((outbox, _)) = self.outboxes.get(&outgoing.receiver) {
+                    if let Some(Running { outbox, .. }) = self.running.get(&outgoing.receiver) {
                         outbox.wake.notify_one();
                     }
                 }
@@ -89,7 +153,7 @@ impl Receivers {
             Err(error) => {
                 let over = self.unsaved.len().saturating_sub(UNSAVED);
                 for outgoing in self.unsaved.drain(..over) {
-                    if let Some((outbox, _)) = self.outboxes.get(&outgoing.receiver) {
+                    if let Some(Running { outbox, .. }) = self.running.get(&outgoing.receiver) {
                         outbox.counters.turned_away.fetch_add(1, Ordering::Relaxed);
                     }
                 }
@@ -103,14 +167,14 @@ impl Receivers {
         }
     }
 
-    fn commit(&self, memory: Option<&Snapshot>) -> Result<BTreeMap<String, u64>, StoreError> {
+    fn commit(&self, memory: Option<&Kept>) -> Result<BTreeMap<String, u64>, StoreError> {
         let outcomes = self.store.write(|change| {
             if let Some(memory) = memory {
-                change.keep(TRACKER, memory)?;
+                change.keep(MEMORY, memory)?;
             }
             let mut outcomes = Vec::new();
             for outgoing in &self.unsaved {
-                let room = self.outboxes.get(&outgoing.receiver).map_or(0, |(_, limits)| limits.queue);
+                let room = self.running.get(&outgoing.receiver).map_or(0, |running| running.limits.queue);
                 outcomes.push((outgoing, change.enqueue(&outgoing.receiver, &outgoing.message, room)?));
             }
             Ok(outcomes)
@@ -119,7 +183,7 @@ impl Receivers {
         for (outgoing, outcome) in outcomes {
             if matches!(outcome, Enqueued::TurnedAway | Enqueued::Disabled) {
                 *turned_away.entry(outgoing.receiver.clone()).or_default() += 1;
-                if let Some((outbox, _)) = self.outboxes.get(&outgoing.receiver) {
+                if let Some(Running { outbox, .. }) = self.running.get(&outgoing.receiver) {
                     outbox.counters.turned_away.fetch_add(1, Ordering::Relaxed);
                 }
             }
@@ -129,7 +193,7 @@ impl Receivers {
 
     /// Messages that wait, over all receivers.
     pub fn waiting(&self) -> u64 {
-        let queued = self.outboxes.keys().map(|name| self.store.waiting(name).unwrap_or_default());
+        let queued = self.running.keys().map(|name| self.store.waiting(name).unwrap_or_default());
         queued.sum::<u64>() + self.unsaved.len() as u64
     }
 

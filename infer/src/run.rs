@@ -1,37 +1,29 @@
-//! A run: source, pipeline, standard output and receivers put together.
+//! A run: source, pipeline, standard output, decisions and receivers put together.
 
-use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use cli::{Exit, Interrupt};
-use event::Label;
+use event::{Event, Packet};
 use model::Model;
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
-use crate::args::{Print, Run};
+use crate::args::{ModelArgs, Run};
 use crate::classify::{Classifier, Doubts};
-use crate::deliver::{Client, ClientSettings, Kind, Limits, Message, Store};
-use crate::incident::{Change, Event, IncidentSettings, StormSettings, Tracker};
-use crate::notify::{self, Notice, SigningKeys};
-use crate::pipeline::{Judgement, Pipeline, Settings};
-use crate::policy::{Mode, Severity};
-use crate::receivers::{Outgoing, Receivers};
+use crate::deliver::Store;
+use crate::incident::Tracker;
+use crate::live::{self, Live};
+use crate::observe::{Command, Observed};
+use crate::pipeline::{Pipeline, Settings};
+use crate::policy::{Mode, Policy, ReceiverSettings, Route, Secrets};
+use crate::privileges;
+use crate::receivers::Receivers;
+use crate::sink::Sink;
 use crate::source::{Item, Source};
-use crate::time::now_ms;
-use crate::verdict::{Answer, Verdict};
-
-/// What a run did; the lines of its summary.
-#[derive(Debug, Default)]
-struct Summary {
-    windows: u64,
-    verdicts: BTreeMap<&'static str, u64>,
-    faults: BTreeMap<Label, u64>,
-    fired: u64,
-    resolved: u64,
-}
 
 /// Runs until the input ends or the user stops it.
 ///
@@ -40,248 +32,302 @@ struct Summary {
 /// receiver's failure ends nothing before that.
 pub fn run(args: &Run) -> anyhow::Result<Exit> {
     let interrupt = Interrupt::install().context("cannot listen for Ctrl-C")?;
-    let classifier = load(&args.model)?;
-    let mut source = Source::open(&args.from)?;
-    let node = args.node.clone().or_else(|| source.node().map(str::to_owned)).unwrap_or_default();
+    let classifiers = load(&args.model)?;
+    let policy = policy(args)?;
+    let mut feed = Feed::open(args)?;
+    let node = feed.node(args);
     let store = match &args.state_dir {
         Some(folder) => Store::open(folder)?,
         None => Store::in_memory()?,
     };
     let mut receivers = Receivers::new(Arc::new(store))?;
-    let names = add_receivers(args, &mut receivers)?;
-    let tracker =
-        Tracker::new(&node, classifier.window(), IncidentSettings::default(), StormSettings::default());
-    let settings = Settings {
-        lateness: event::Duration::from_nanos(i64::try_from(args.lateness.as_nanos()).unwrap_or(i64::MAX)),
-        explained: args.explain,
-        max_flows: args.max_flows,
+    receivers.apply(&policy)?;
+    let mut pipeline = pipeline(classifiers, &args.model, &policy, &node, feed.label());
+    let observed = Observed::start(args, receivers.runtime(), pipeline.classifiers())?;
+    let out = BufWriter::new(io::stdout().lock());
+    let mut sink = Sink::new(args, policy, out, node, feed.limit(), pipeline.window(), receivers, observed)?;
+    if feed.is_live() {
+        sink.restore(pipeline.tracker_mut())?;
+    }
+    sink.ready();
+    let read = match &mut feed {
+        Feed::File(source) => read_file(source, &mut pipeline, &mut sink, &interrupt),
+        Feed::Live(live) => watch(live, args, &mut pipeline, &mut sink, &interrupt),
     };
-    let recording = args.from.file_name().map(|name| name.to_string_lossy().into_owned());
-    let mut pipeline = Pipeline::new(classifier, tracker, settings, source.label());
-    let mut sink = Sink {
-        out: BufWriter::new(io::stdout().lock()),
-        print: args.print,
-        node,
-        recording,
-        names,
-        window: pipeline.classifier().window(),
-        summary: Summary::default(),
-        receivers: &mut receivers,
-    };
-    let read = pump(&mut source, &mut pipeline, &mut sink, &interrupt);
-    let finished = read.and_then(|()| pipeline.finish(&mut |judgement, _| sink.take(judgement)));
-    let flushed = finished.and_then(|()| sink.out.flush().context("cannot write to standard output"));
-    let summary = std::mem::take(&mut sink.summary);
-    drop(sink);
+    let finished =
+        read.and_then(|()| pipeline.finish(&mut |judgement, tracker| sink.take(judgement, tracker)));
+    let (summary, receivers) = sink.finish();
+    let mut receivers = receivers;
     let left = receivers.drain(args.drain, || interrupt.is_raised());
-    let exit = report(&source, &pipeline, &summary);
+    let exit = report(&feed, &pipeline);
+    summary.say();
     let undelivered = report_receivers(&receivers, left, args.state_dir.is_some());
     receivers.stop();
-    flushed?;
+    finished?;
     undelivered?;
     Ok(exit)
 }
 
-/// Loads a model and checks that it fits.
-fn load(path: &Path) -> anyhow::Result<Classifier> {
-    let model = Model::load(path)?;
-    let classifier = Classifier::new(model, Doubts::default())
-        .with_context(|| format!("the model {} does not fit", path.display()))?;
-    let judge = classifier.judge();
-    info!(
-        model = judge.name,
-        hash = judge.hash,
-        classes = classifier.model().classes().len(),
-        "model loaded"
-    );
-    Ok(classifier)
+/// Loads the models and checks that they fit.
+pub fn load(args: &ModelArgs) -> anyhow::Result<Vec<Classifier>> {
+    if args.model.is_empty() {
+        bail!("no model: name one by --model FILE (`train` makes it)");
+    }
+    let mut classifiers: Vec<Classifier> = Vec::new();
+    for path in &args.model {
+        let classifier = Classifier::new(Model::load(path)?, Doubts::default())
+            .with_context(|| format!("the model {} does not fit", path.display()))?;
+        let judge = classifier.judge();
+        let classes = classifier.model().classes().len();
+        info!(model = judge.name, hash = judge.hash, classes, "model loaded");
+        if let Some(first) = classifiers.first()
+            && first.window() != classifier.window()
+        {
+            bail!(
+                "{} was trained on windows of {}, {} on windows of {}: models that judge together need the same",
+                args.model[0].display(),
+                first.window(),
+                path.display(),
+                classifier.window()
+            );
+        }
+        classifiers.push(classifier);
+    }
+    Ok(classifiers)
 }
 
-fn add_receivers(args: &Run, receivers: &mut Receivers) -> anyhow::Result<Vec<String>> {
-    let keys = match &args.webhook_secret_file {
-        Some(path) => read_keys(path)?,
-        None => SigningKeys::default(),
-    };
-    let mut names = Vec::new();
+/// The policy that was named, or the one that `--webhook` stands for: everybody is told of everything, nothing is
+/// done.
+fn policy(args: &Run) -> anyhow::Result<Policy> {
+    if let Some(path) = &args.policy {
+        return Ok(Policy::load(path)?);
+    }
+    let mut policy = Policy::default();
     for (place, url) in args.webhook.iter().enumerate() {
         let name =
             if args.webhook.len() == 1 { "webhook".to_owned() } else { format!("webhook{}", place + 1) };
-        let settings = ClientSettings { url: url.clone(), ..ClientSettings::default() };
-        let client =
-            Client::new(&settings, keys.clone()).with_context(|| format!("cannot use --webhook {url}"))?;
-        receivers.add(&name, client, Limits::default());
-        names.push(name);
+        let files = args.webhook_secret_file.iter().cloned().collect();
+        let secrets = Secrets { files, env: Vec::new() };
+        policy
+            .receivers
+            .insert(name, ReceiverSettings { url: url.clone(), secrets, ..ReceiverSettings::default() });
     }
-    Ok(names)
+    let receivers: Vec<String> = policy.receivers.keys().cloned().collect();
+    if !receivers.is_empty() {
+        policy.routes.push(Route { receivers, ..Route::default() });
+    }
+    Ok(policy)
 }
 
-fn read_keys(path: &Path) -> anyhow::Result<SigningKeys> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    SigningKeys::parse(lines).with_context(|| format!("in {}", path.display()))
+/// A pipeline as the arguments and the policy want it.
+pub fn pipeline(
+    classifiers: Vec<Classifier>,
+    args: &ModelArgs,
+    policy: &Policy,
+    node: &str,
+    label: Option<event::Label>,
+) -> Pipeline {
+    let window = classifiers[0].window();
+    let tracker = Tracker::new(node, window, policy.incident.clone(), policy.storm.clone());
+    let lateness = i64::try_from(args.lateness.as_nanos()).unwrap_or(i64::MAX);
+    let settings = Settings {
+        lateness: event::Duration::from_nanos(lateness),
+        explained: args.explain,
+        max_flows: args.max_flows,
+    };
+    Pipeline::new(classifiers, tracker, settings, label)
 }
 
-fn pump<W: Write>(
+/// Where events come from.
+enum Feed {
+    File(Source),
+    Live(Box<Live>),
+}
+
+impl Feed {
+    fn open(args: &Run) -> anyhow::Result<Self> {
+        match &args.from {
+            Some(path) => Ok(Self::File(Source::open(path)?)),
+            None => {
+                let node = args.node.clone().unwrap_or_else(live::node);
+                let live = Live::open(&args.iface, args.record.as_deref(), &node)?;
+                privileges::drop_others();
+                Ok(Self::Live(Box::new(live)))
+            }
+        }
+    }
+
+    fn node(&self, args: &Run) -> String {
+        let own = || match self {
+            Self::File(source) => source.node().map(str::to_owned).unwrap_or_default(),
+            Self::Live(_) => live::node(),
+        };
+        args.node.clone().unwrap_or_else(own)
+    }
+
+    fn label(&self) -> Option<event::Label> {
+        match self {
+            Self::File(source) => source.label(),
+            Self::Live(_) => None,
+        }
+    }
+
+    const fn is_live(&self) -> bool {
+        matches!(self, Self::Live(_))
+    }
+
+    /// What was recorded is over: nothing is ever done about it.
+    const fn limit(&self) -> Mode {
+        match self {
+            Self::File(_) => Mode::DryRun,
+            Self::Live(_) => Mode::Enforce,
+        }
+    }
+}
+
+fn read_file<W: Write>(
     source: &mut Source,
     pipeline: &mut Pipeline,
-    sink: &mut Sink<'_, W>,
+    sink: &mut Sink<W>,
     interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
-    let take = &mut |judgement, _: &Tracker| sink.take(judgement);
     while !interrupt.is_raised() {
         match source.next()? {
-            Some(Item::Packets(packets)) => pipeline.push_packets(packets, take)?,
-            Some(Item::Event(event)) => pipeline.push(&event, take)?,
+            Some(Item::Packets(packets)) => {
+                pipeline.push_packets(packets, &mut |judgement, tracker| sink.take(judgement, tracker))?;
+            }
+            Some(Item::Event(event)) => {
+                pipeline.push(&event, &mut |judgement, tracker| sink.take(judgement, tracker))?;
+            }
             None => break,
         }
     }
     Ok(())
 }
 
-/// Where judged windows go.
-struct Sink<'r, W> {
-    out: W,
-    print: Print,
-    node: String,
-    recording: Option<String>,
-    names: Vec<String>,
-    window: event::Duration,
-    summary: Summary,
-    receivers: &'r mut Receivers,
+fn watch<W: Write>(
+    live: &mut Live,
+    args: &Run,
+    pipeline: &mut Pipeline,
+    sink: &mut Sink<W>,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    let hangup = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(signal_hook::consts::SIGHUP, Arc::clone(&hangup))
+        .context("cannot listen for SIGHUP")?;
+    let end = args.duration.map(|duration| Instant::now() + duration);
+    while !interrupt.is_raised() && end.is_none_or(|end| Instant::now() < end) {
+        // Taken before the poll: whatever the poll does not bring arrives later than this.
+        let now = live.now();
+        let is_quiet = {
+            let events = live.poll()?;
+            push_all(events, pipeline, sink)?;
+            events.is_empty()
+        };
+        pipeline.tick(now, &mut |judgement, tracker| sink.take(judgement, tracker))?;
+        if hangup.swap(false, Ordering::Relaxed) {
+            reload(args.policy.as_deref(), pipeline, sink);
+        }
+        obey(pipeline, sink, now)?;
+        if is_quiet {
+            std::thread::sleep(capture::POLL_INTERVAL);
+        }
+    }
+    sink.stopping();
+    push_all(live.stop()?, pipeline, sink)
 }
 
-impl<W: Write> Sink<'_, W> {
-    /// Receivers first, then the lines: a reader of standard output that is slow delays no message of its window.
-    fn take(&mut self, judgement: Judgement) -> anyhow::Result<()> {
-        let mut messages = Vec::new();
-        for event in &judgement.events {
-            self.note(event);
-            messages.extend(self.tell(event)?);
+/// Packets go on in runs, which is faster than one by one.
+fn push_all<W: Write>(events: &[Event], pipeline: &mut Pipeline, sink: &mut Sink<W>) -> anyhow::Result<()> {
+    let mut packets: Vec<Packet> = Vec::new();
+    let take = &mut |judgement, tracker: &Tracker| sink.take(judgement, tracker);
+    for event in events {
+        if let Event::Packet(packet) = event {
+            packets.push(*packet);
+            continue;
         }
-        self.receivers.send(messages, None);
-        let (rows, loss) = (judgement.verdicts.len(), judgement.loss);
-        debug!(window = %judgement.window, rows, loss, "judged");
-        self.summary.windows += u64::from(rows > 0);
-        for verdict in &judgement.verdicts {
-            *self.summary.verdicts.entry(verdict.answer.name()).or_default() += 1;
-            if verdict.answer == Answer::Fault {
-                *self.summary.faults.entry(verdict.label).or_default() += 1;
-            }
-        }
-        self.print(&judgement.verdicts)
+        pipeline.push_packets(&packets, take)?;
+        packets.clear();
+        pipeline.push(event, take)?;
     }
+    pipeline.push_packets(&packets, take)
+}
 
-    fn print(&mut self, verdicts: &[Verdict]) -> anyhow::Result<()> {
-        for verdict in verdicts {
-            let is_printed = match self.print {
-                Print::All => true,
-                Print::Faults => verdict.answer == Answer::Fault,
-                Print::None => false,
-            };
-            if is_printed {
-                let line = verdict.to_json().context("a verdict is no JSON")?;
-                writeln!(self.out, "{line}").context("cannot write to standard output")?;
-            }
-        }
-        self.out.flush().context("cannot write to standard output")
-    }
-
-    fn note(&mut self, event: &Event) {
-        match event {
-            Event::Incident { change, incident, .. } => {
-                self.summary.fired += u64::from(*change == Change::Fired);
-                self.summary.resolved += u64::from(*change == Change::Resolved);
-                let (fault, target) = (incident.label.to_string(), incident.target.to_string());
-                info!(incident = incident.id, fault, target, "{}", change.name());
-            }
-            Event::Storm { change, targets, faulty, .. } => {
-                warn!(faulty, targets, "storm {change:?}: too much is faulty at once to act on each");
-            }
-        }
-    }
-
-    /// What is sent about an event; what never fired is not reported as over.
-    fn tell(&self, event: &Event) -> anyhow::Result<Vec<Outgoing>> {
-        let (id, subject, body) = match event {
-            Event::Incident { announced: false, .. } => return Ok(Vec::new()),
-            Event::Incident { change, incident, .. } => {
-                let notice = Notice {
-                    change: *change,
-                    incident,
-                    severity: Severity::usual(incident.label),
-                    mode: Mode::DryRun,
-                    window: self.window,
-                    recording: self.recording.as_deref(),
-                    action: None,
-                    repetition: 0,
-                };
-                (notice.id(), incident.id.clone(), notify::cloud_event(&notice)?)
-            }
-            Event::Storm { .. } => match notify::storm_event(&self.node, event)? {
-                Some((id, body)) => (id, "storm".to_owned(), body),
-                None => return Ok(Vec::new()),
-            },
-        };
-        let message = Message {
-            id,
-            kind: Kind::Notification,
-            subject,
-            content_type: notify::CLOUD_EVENT_TYPE.to_owned(),
-            body,
-            created_ms: now_ms(),
-            expires_ms: None,
-            attempts: 0,
-            not_before_ms: 0,
-            in_flight: false,
-            last_error: None,
-        };
-        let names = self.names.iter().cloned();
-        Ok(names.map(|receiver| Outgoing { receiver, message: message.clone() }).collect())
+/// Reads the policy again; an invalid one changes nothing.
+fn reload<W: Write>(path: Option<&Path>, pipeline: &mut Pipeline, sink: &mut Sink<W>) {
+    let Some(path) = path else {
+        warn!("SIGHUP: there is no --policy to read again");
+        return;
+    };
+    let outcome = Policy::load(path).map_err(anyhow::Error::new).and_then(|policy| {
+        let (incident, storm) = (policy.incident.clone(), policy.storm.clone());
+        sink.set_policy(policy)?;
+        pipeline.tracker_mut().set_settings(incident, storm);
+        Ok(())
+    });
+    sink.note_reload(outcome.as_ref().err());
+    match outcome {
+        Ok(()) => info!("policy {} read again", path.display()),
+        Err(error) => error!("the old policy stays in force: {error:#}"),
     }
 }
 
-fn report(source: &Source, pipeline: &Pipeline, summary: &Summary) -> Exit {
-    let report = source.report();
+/// Does what came over HTTP.
+fn obey<W: Write>(pipeline: &mut Pipeline, sink: &mut Sink<W>, now: event::Timestamp) -> anyhow::Result<()> {
+    while let Some(command) = sink.next_command() {
+        match command {
+            Command::Approve { key, answer } => {
+                let outcome = sink.approve(&key, pipeline.tracker(), now)?;
+                // Who asked may have gone.
+                let _ = answer.send(outcome);
+            }
+            Command::Clear { target, answer } => {
+                let _ = answer.send(sink.clear(&target)?);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn report(feed: &Feed, pipeline: &Pipeline) -> Exit {
     let counts = pipeline.counts();
-    for (reason, count) in &report.skipped {
-        warn!(count, reason, "skipped");
-    }
-    for damage in &report.damage {
-        warn!("damaged: {damage}");
+    let mut exit = Exit::Done;
+    let (mut packets, mut other_events) = (counts.packets, 0);
+    if let Feed::File(source) = feed {
+        let report = source.report();
+        for (reason, count) in &report.skipped {
+            warn!(count, reason, "skipped");
+        }
+        for damage in &report.damage {
+            warn!("damaged: {damage}");
+            exit = Exit::Damaged;
+        }
+        (packets, other_events) = (report.packets, report.events);
     }
     info!(
-        packets = report.packets,
-        other_events = report.events,
+        packets,
+        other_events,
         counted = counts.counted,
         late = counts.late,
         seen_at_other_taps = counts.other_taps,
         flows = counts.flows,
         flows_closed_early = counts.closed_early,
+        rows = counts.rows,
         "read"
     );
-    let named = |map: Vec<String>| if map.is_empty() { "none".to_owned() } else { map.join(", ") };
-    info!(
-        windows = summary.windows,
-        rows = counts.rows,
-        verdicts = named(summary.verdicts.iter().map(|(name, count)| format!("{name} {count}")).collect()),
-        faults = named(summary.faults.iter().map(|(label, count)| format!("{label} {count}")).collect()),
-        incidents_fired = summary.fired,
-        incidents_resolved = summary.resolved,
-        "judged"
-    );
-    if report.damage.is_empty() { Exit::Done } else { Exit::Damaged }
+    exit
 }
 
 /// Says what became of the messages; an error where some were neither delivered nor kept for another run.
 fn report_receivers(receivers: &Receivers, left: u64, is_kept: bool) -> anyhow::Result<()> {
-    use std::sync::atomic::Ordering::Relaxed;
     let mut lost = Vec::new();
     for (name, outbox) in receivers.outboxes() {
         let counters = &outbox.counters;
-        let (dead, turned_away) = (counters.dead.load(Relaxed), counters.turned_away.load(Relaxed));
+        let (dead, turned_away) =
+            (counters.dead.load(Ordering::Relaxed), counters.turned_away.load(Ordering::Relaxed));
         let waiting = receivers.store().waiting(name).unwrap_or_default();
-        let delivered = counters.delivered.load(Relaxed);
-        let retried = counters.retried.load(Relaxed);
+        let delivered = counters.delivered.load(Ordering::Relaxed);
+        let retried = counters.retried.load(Ordering::Relaxed);
         info!(receiver = name, delivered, retried, dead, turned_away, waiting, "delivered");
         if dead + turned_away + waiting > 0 {
             let last = counters.last_error.lock().ok().and_then(|error| error.clone());
@@ -297,11 +343,7 @@ fn report_receivers(receivers: &Receivers, left: u64, is_kept: bool) -> anyhow::
         return Ok(());
     }
     if is_kept {
-        error!(
-            waiting = left,
-            "not delivered, kept for the next run with the same --state-dir: {}",
-            lost.join("; ")
-        );
+        error!(waiting = left, "what waits is kept for the next run with the same --state-dir");
     }
-    anyhow::bail!("messages were not delivered: {}", lost.join("; "))
+    bail!("messages were not delivered: {}", lost.join("; "))
 }

@@ -86,6 +86,25 @@ pub struct Message {
     pub last_error: Option<String>,
 }
 
+impl Message {
+    /// A message of JSON that tells of something, made now.
+    pub fn notification(id: String, subject: String, body: String) -> Self {
+        Self {
+            id,
+            kind: Kind::Notification,
+            subject,
+            content_type: "application/json".to_owned(),
+            body,
+            created_ms: crate::time::now_ms(),
+            expires_ms: None,
+            attempts: 0,
+            not_before_ms: 0,
+            in_flight: false,
+            last_error: None,
+        }
+    }
+}
+
 /// A message that was given up.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeadLetter {

@@ -227,15 +227,17 @@ impl Tracker {
             let remembered = i64::from(self.settings.forget_windows) + 1;
             for missing in ahead.saturating_sub(remembered).max(1)..ahead {
                 let window = last + Duration::from_nanos(missing * self.length.as_nanos());
-                self.step(&Tally::new(window), &mut events);
+                self.step(&Tally::new(window), true, &mut events);
             }
         }
-        self.step(tally, &mut events);
+        self.step(tally, false, &mut events);
         self.last = Some(tally.window);
         events
     }
 
-    fn step(&mut self, tally: &Tally, events: &mut Vec<Event>) {
+    /// Takes one window. Of a window that was missed (a restart, most often) nothing is told: by now it is no news
+    /// that there was no data then.
+    fn step(&mut self, tally: &Tally, is_missed: bool, events: &mut Vec<Event>) {
         let at = tally.window + self.length;
         for (target, label, fault) in tally.votes(&self.settings) {
             let case = self.cases.entry((target.clone(), label)).or_insert_with(Case::new);
@@ -258,6 +260,9 @@ impl Tracker {
                 None
             };
             let name = Name { node: &self.node, target, label: *label };
+            if is_missed && case.condition.missing() < self.settings.forget_windows {
+                continue;
+            }
             case.settle(&name, observation, suppression, at, &self.settings, events);
             node_fault |= *target == Target::Node && case.is_firing();
         }
@@ -464,10 +469,25 @@ mod tests {
         for window in 0..3 {
             tracker.window(&tally(window, &[(A, Fault::PacketLoss)]));
         }
-        // Windows 3 to 29 are missing; then the fault is still there.
-        let events = tracker.window(&tally(30, &[(A, Fault::PacketLoss)]));
+        let mut events = Vec::new();
+        for window in 3..30 {
+            events.extend(tracker.window(&tally(window, &[])));
+        }
+        events.extend(tracker.window(&tally(30, &[(A, Fault::PacketLoss)])));
         let kinds: Vec<Change> = changes(&events).into_iter().map(|(_, change)| change).collect();
         assert_eq!(kinds, [Change::Stale, Change::Resumed]);
+    }
+
+    #[test]
+    fn windows_that_were_missed_are_no_news_unless_they_are_too_many() {
+        let mut tracker = tracker();
+        for window in 0..3 {
+            tracker.window(&tally(window, &[(A, Fault::PacketLoss)]));
+        }
+        assert_eq!(tracker.window(&tally(30, &[(A, Fault::PacketLoss)])), []);
+        let events = tracker.window(&tally(1000, &[(A, Fault::PacketLoss)]));
+        let kinds: Vec<Change> = changes(&events).into_iter().map(|(_, change)| change).collect();
+        assert_eq!(kinds, [Change::Forgotten]);
     }
 
     #[test]

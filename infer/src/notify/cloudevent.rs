@@ -19,6 +19,9 @@ pub struct ActionPart {
     pub name: String,
     /// The same for every message that asks for this one execution.
     pub idempotency_key: String,
+    /// Whether it is asked for now.
+    #[serde(rename = "requested")]
+    pub is_requested: bool,
     /// Not to be carried out after this; absent where it is not asked for now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
@@ -121,22 +124,30 @@ struct Recording<'a> {
 impl Notice<'_> {
     /// The id of the message: the same whenever the same thing is told, so that nobody is told twice.
     pub fn id(&self) -> String {
-        let parts = [self.incident.id.as_str(), self.change.name()];
+        // What a person agreed to is another message than the proposal before it.
+        let is_requested = self.action.as_ref().is_some_and(|action| action.is_requested);
+        let kind = if is_requested { "action" } else { "incident" };
+        let parts = [kind, self.incident.id.as_str(), self.change.name()];
         message_id(&parts, self.incident.sequence, self.repetition)
     }
 
     /// `io.faultline.incident.firing`, `io.faultline.action.requested`, ...
     fn kind(&self) -> String {
         match (&self.action, self.mode) {
-            (Some(action), Mode::Enforce) if action.guard.allowed => {
-                "io.faultline.action.requested".to_owned()
-            }
+            (Some(action), _) if action.is_requested => "io.faultline.action.requested".to_owned(),
             (Some(action), Mode::Approve) if action.guard.allowed => {
                 "io.faultline.action.proposed".to_owned()
             }
             _ => format!("io.faultline.incident.{}", self.incident.state.name()),
         }
     }
+}
+
+/// The id of a message about several incidents.
+pub fn group_id(notices: &[Notice<'_>]) -> String {
+    let ids: Vec<String> = notices.iter().map(Notice::id).collect();
+    let parts: Vec<&str> = ids.iter().map(String::as_str).collect();
+    message_id(&parts, 0, 0)
 }
 
 /// An id of 128 bits over what is told.

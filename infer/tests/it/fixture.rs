@@ -32,6 +32,8 @@ pub struct Script {
     pub lossy: fn(window: i64, server: u8) -> bool,
     /// Packets that the recorder lost, per window.
     pub unseen: fn(window: i64) -> u64,
+    /// Label of the whole recording.
+    pub label: Option<Fault>,
 }
 
 impl Default for Script {
@@ -44,6 +46,7 @@ impl Default for Script {
             servers: 2,
             lossy: |window, server| server == 1 && (5..15).contains(&window),
             unseen: |_| 0,
+            label: None,
         }
     }
 }
@@ -51,7 +54,8 @@ impl Default for Script {
 impl Script {
     /// Writes the recording.
     pub fn record(&self, path: &Path) {
-        let header = Header { node: self.node.to_owned(), ..Header::default() };
+        let header =
+            Header { node: self.node.to_owned(), label: self.label.map(Into::into), ..Header::default() };
         let mut writer = Writer::create(path, &header, Options::default()).unwrap();
         for event in self.events() {
             writer.write(&event).unwrap();
@@ -135,36 +139,41 @@ fn packet(nanos: i64, five_tuple: FiveTuple, sequence: u32, acknowledgement: u32
 
 /// A model of this program's schema: a flow with retransmissions is `packet-loss`, any other normal.
 pub fn model(folder: &Path) -> PathBuf {
-    save(folder, schema::fingerprint())
+    save(folder, schema::fingerprint(), Feature::RetransmissionRate, Fault::PacketLoss, WINDOW)
 }
 
 /// The same model, of a schema that this program does not make.
 pub fn foreign_model(folder: &Path) -> PathBuf {
-    save(folder, &"0".repeat(64))
+    save(folder, &"0".repeat(64), Feature::RetransmissionRate, Fault::PacketLoss, WINDOW)
 }
 
-fn save(folder: &Path, fingerprint: &str) -> PathBuf {
+/// A model of windows of one second: a flow that was reset is `connection-churn`, any other normal.
+pub fn quick_model(folder: &Path) -> PathBuf {
+    save(folder, schema::fingerprint(), Feature::RstCount, Fault::ConnectionChurn, 1)
+}
+
+fn save(folder: &Path, fingerprint: &str, feature: Feature, fault: Fault, window: i64) -> PathBuf {
     let inputs: Vec<Input> = schema::inputs()
         .map(|column| Input { name: column.name.to_owned(), kind: InputKind::Numeric })
         .collect();
-    let rate = inputs.iter().position(|input| input.name == Feature::RetransmissionRate.name()).unwrap();
+    let input = inputs.iter().position(|input| input.name == feature.name()).unwrap();
     let mut forest = ForestBuilder::new(2);
     forest.push(&Tree {
-        nodes: vec![Node::split(rate, 0.05, false, 1).unwrap(), Node::leaf(0), Node::leaf(1)],
+        nodes: vec![Node::split(input, 0.05, false, 1).unwrap(), Node::leaf(0), Node::leaf(1)],
         // 95 and 5 %, 4 and 96 % of the whole.
         leaves: vec![62_258, u16::MAX - 62_258, 2_621, u16::MAX - 2_621],
     });
     let mut column = vec![0.0, 1e12];
     column.extend([f32::NAN; 2]);
     let mut profile = vec![Profile::of(&column, |_| true); inputs.len()];
-    profile[rate] = Profile::of(&[0.0, 0.0, 0.0, 1.0, f32::NAN], |row| row < 3);
+    profile[input] = Profile::of(&[0.0, 0.0, 0.0, 1e6, f32::NAN], |row| row < 3);
     let class = |fault: Fault| ClassInfo { label: fault as u16, name: fault.to_string(), rows: 4, groups: 2 };
     let meta = Meta {
         kind: Kind::DecisionTree,
         schema: fingerprint.to_owned(),
-        window_ns: u64::try_from(WINDOW).unwrap() * 1_000_000_000,
+        window_ns: u64::try_from(window).unwrap() * 1_000_000_000,
         inputs,
-        classes: vec![class(Fault::Normal), class(Fault::PacketLoss)],
+        classes: vec![class(Fault::Normal), class(fault)],
         training: Training {
             version: "0.1.0".to_owned(),
             seed: 0,

@@ -6,6 +6,9 @@ mod binary;
 mod fixture;
 mod receiver;
 
+mod live;
+mod policy;
 mod restart;
+mod tools;
 mod verdicts;
 mod webhook;
