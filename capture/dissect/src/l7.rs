@@ -9,8 +9,8 @@ mod http1;
 mod http2;
 mod kafka;
 mod recent;
+mod redact;
 mod stream;
-mod text;
 mod tls;
 
 use event::{
@@ -195,7 +195,7 @@ impl Emitter<'_> {
         mut message: L7Message,
     ) {
         if self.redact {
-            text::redact(&mut message);
+            redact::redact(&mut message);
         }
         self.found.push(L7Flow {
             time,

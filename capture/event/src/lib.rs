@@ -13,6 +13,7 @@ mod loss;
 mod mark;
 mod packet;
 mod system;
+mod text;
 mod time;
 
 pub use fault::{Fault, Label, ParseLabelError};
@@ -28,6 +29,7 @@ pub use system::{
     CgroupCpu, CgroupMemory, CpuTimes, Disk, ListenQueue, Memory, Node, Pod, Pressure, Process,
     SystemSnapshot,
 };
+pub use text::{bounded_text, url_path};
 pub use time::{Duration, Timestamp};
 
 /// One thing that a node saw.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use event::{HttpMessage, L7Message, Timestamp};
 
 use super::connection::{Context, Side, Step, Talk};
-use super::{http2, text};
+use super::http2;
 
 /// Requests of a connection that wait for their responses: pipelining is rare and never this deep.
 const MAX_WAITING: usize = 256;
@@ -118,7 +118,8 @@ impl Exchange {
         time: Timestamp,
         context: &mut Context<'_>,
     ) {
-        let waiting = Waiting { method: text::bounded(method.as_bytes()), path: text::path(target), time };
+        let waiting =
+            Waiting { method: event::bounded_text(method.as_bytes()), path: event::url_path(target), time };
         let message = message(None, &waiting.method, &waiting.path, version);
         context.out.request(context.from(side), time, message);
         if self.waiting.len() == MAX_WAITING {

@@ -6,7 +6,6 @@ use event::{HttpMessage, L7Message, Timestamp};
 use loona_hpack::Decoder;
 
 use super::connection::{Context, Side, Step};
-use super::text;
 
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -289,8 +288,8 @@ fn decode(decoder: &mut Decoder<'static>, block: &[u8]) -> Option<Fields> {
     let mut fields = Fields::default();
     let number = |value: &[u8]| std::str::from_utf8(value).ok()?.parse().ok();
     let decoded = decoder.decode_with_cb(block, |name, value| match &*name {
-        b":method" => fields.method = Some(text::bounded(&value)),
-        b":path" => fields.path = Some(text::path(&value)),
+        b":method" => fields.method = Some(event::bounded_text(&value)),
+        b":path" => fields.path = Some(event::url_path(&value)),
         b":status" => fields.status = number(&value),
         b"content-type" => fields.is_grpc = value.starts_with(b"application/grpc"),
         b"grpc-status" => fields.grpc_status = number(&value),

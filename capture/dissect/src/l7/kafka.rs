@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use event::{FiveTuple, KafkaMessage, L7Message, Timestamp};
 
 use super::connection::{Context, Side, Step};
-use super::text;
 
 /// The broker's usual port: there a request's fixed fields are enough to tell.
 const PORT: u16 = 9092;
@@ -188,7 +187,7 @@ impl Session {
         context: &mut Context<'_>,
     ) -> Option<()> {
         let Request { api_key, api_version, correlation_id, body, .. } = request(bytes)?;
-        let topic = topic(api_key, api_version, body).map(text::bounded).unwrap_or_default();
+        let topic = topic(api_key, api_version, body).map(event::bounded_text).unwrap_or_default();
         let waiting = Waiting { api_key, api_version, correlation_id, topic, time };
         context.out.request(context.from(side), time, waiting.message(None));
         if self.waiting.len() == MAX_WAITING {

@@ -3,7 +3,6 @@
 use event::{L7Message, Timestamp, TlsMessage};
 
 use super::connection::{Context, Side, Step, Talk};
-use super::text;
 use crate::layer::Layer;
 
 const HANDSHAKE: u8 = 22;
@@ -121,7 +120,7 @@ impl Hello {
 fn server_name(list: Layer<'_>) -> Option<String> {
     let length = usize::from(list.u16(3)?);
     let name = list.skip(5)?.captured;
-    Some(text::bounded(name.get(..length)?))
+    Some(event::bounded_text(name.get(..length)?))
 }
 
 /// The highest version that a client offers; the reserved ones (0x?a?a) are noise on purpose.

@@ -1,12 +1,10 @@
-//! Text from the wire, bounded, and what `--redact` takes out of messages.
-
-use event::L7Message;
+//! Text from outside, bounded: names and paths as they are kept.
 
 /// Bytes of a path or name that are kept.
 const MAX_TEXT: usize = 256;
 
 /// As UTF-8, foreign bytes replaced, cut at a character.
-pub(super) fn bounded(bytes: &[u8]) -> String {
+pub fn bounded_text(bytes: &[u8]) -> String {
     let mut text = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_TEXT)]).into_owned();
     let end = text.floor_char_boundary(MAX_TEXT);
     text.truncate(end);
@@ -14,7 +12,7 @@ pub(super) fn bounded(bytes: &[u8]) -> String {
 }
 
 /// The path of a request target: without scheme, authority, query string and fragment.
-pub(super) fn path(target: &[u8]) -> String {
+pub fn url_path(target: &[u8]) -> String {
     let is_absolute = !target.starts_with(b"/") && target.windows(3).take(16).any(|part| part == b"://");
     let target = if is_absolute {
         let authority = target.windows(3).position(|part| part == b"://").map_or(0, |at| at + 3);
@@ -24,17 +22,7 @@ pub(super) fn path(target: &[u8]) -> String {
         target
     };
     let end = target.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(target.len());
-    bounded(&target[..end])
-}
-
-pub(super) fn redact(message: &mut L7Message) {
-    match message {
-        L7Message::None => {}
-        L7Message::Dns(dns) => dns.query.clear(),
-        L7Message::Http(http) => http.path.clear(),
-        L7Message::Kafka(kafka) => kafka.topic.clear(),
-        L7Message::Tls(tls) => tls.server_name.clear(),
-    }
+    bounded_text(&target[..end])
 }
 
 #[cfg(test)]
@@ -51,8 +39,8 @@ mod tests {
             ("*", "*"),
             ("/redirect?to=http://other/x", "/redirect"),
         ] {
-            assert_eq!(path(target.as_bytes()), expected);
+            assert_eq!(url_path(target.as_bytes()), expected);
         }
-        assert_eq!(path("/ä".repeat(200).as_bytes()).len(), 255);
+        assert_eq!(url_path("/ä".repeat(200).as_bytes()).len(), 255);
     }
 }
