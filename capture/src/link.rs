@@ -1,10 +1,13 @@
 //! The network interfaces of a namespace, and what becomes of them, by rtnetlink.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
+use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use netlink_packet_route::route::{RouteAttribute, RouteMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
@@ -127,15 +130,7 @@ const fn link_layer(kind: LinkLayerType) -> Option<LinkLayer> {
 
 /// Asks for everything of a kind, and hands over the answers.
 fn dump(question: RouteNetlinkMessage, mut take: impl FnMut(RouteNetlinkMessage)) -> io::Result<()> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    let mut message = NetlinkMessage::from(question);
-    message.header.flags = NLM_F_DUMP | NLM_F_REQUEST;
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    socket.send(&bytes, 0)?;
+    let socket = ask(question, NLM_F_DUMP | NLM_F_REQUEST)?;
     let mut buffer = Vec::with_capacity(DATAGRAM);
     loop {
         buffer.clear();
@@ -149,6 +144,58 @@ fn dump(question: RouteNetlinkMessage, mut take: impl FnMut(RouteNetlinkMessage)
             }
         }
     }
+}
+
+/// Sends a question; the answer comes from the socket.
+fn ask(question: RouteNetlinkMessage, flags: u16) -> io::Result<Socket> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    let mut message = NetlinkMessage::from(question);
+    message.header.flags = flags;
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    socket.send(&bytes, 0)?;
+    Ok(socket)
+}
+
+/// The interfaces whose other end is in another namespace, by the id that this namespace knows it by.
+pub fn outlets() -> io::Result<BTreeMap<i32, Vec<u32>>> {
+    let mut found: BTreeMap<i32, Vec<u32>> = BTreeMap::new();
+    dump(RouteNetlinkMessage::GetLink(LinkMessage::default()), |message| {
+        if let RouteNetlinkMessage::NewLink(link) = message {
+            for attribute in &link.attributes {
+                if let LinkAttribute::LinkNetNsId(id) = attribute {
+                    found.entry(*id).or_default().push(link.header.index);
+                }
+            }
+        }
+    })?;
+    Ok(found)
+}
+
+/// The id that the calling thread's namespace knows another one by; none where it has no link to it.
+pub fn namespace_id(namespace: BorrowedFd<'_>) -> io::Result<Option<i32>> {
+    let mut question = NsidMessage::default();
+    // A descriptor in use is never negative.
+    question.attributes.push(NsidAttribute::Fd(namespace.as_raw_fd().cast_unsigned()));
+    let socket = ask(RouteNetlinkMessage::GetNsId(question), NLM_F_REQUEST)?;
+    let mut buffer = Vec::with_capacity(DATAGRAM);
+    socket.recv(&mut buffer, 0)?;
+    for answer in messages(&buffer) {
+        match answer? {
+            NetlinkPayload::Error(error) => return Err(error.to_io()),
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNsId(answer)) => {
+                return Ok(answer.attributes.iter().find_map(|attribute| match attribute {
+                    NsidAttribute::Id(id) if *id >= 0 => Some(*id),
+                    _ => None,
+                }));
+            }
+            _ => {}
+        }
+    }
+    Ok(None)
 }
 
 /// The messages of one datagram.

@@ -1,6 +1,7 @@
 //! The inputs of a recording: one file each, all of them polled by whoever records.
 
 pub mod kernel;
+pub mod system;
 pub mod tc;
 
 use std::io;
@@ -46,6 +47,8 @@ pub enum Error {
     Program { name: &'static str, source: ProgramError },
     #[error("the kernel object has no {name}: it was built from other sources than this program")]
     Object { name: &'static str },
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
     #[error("cannot use the kernel's map {name}")]
     Map { name: &'static str, source: aya::maps::MapError },
     #[error("a record of {length} bytes came from the kernel, not {expected}")]
