@@ -1,7 +1,17 @@
-//! Compiles the messages of proto/recording.proto without protoc, and keeps their descriptors: they are
-//! embedded in every recording as its schema.
+//! Compiles the messages of proto/recording.proto without protoc, and keeps the descriptors of each channel's
+//! message: they are embedded in every recording as its schema.
 
 use prost::Message as _;
+
+/// A channel's message, and the others that it is made of.
+const SCHEMAS: [(&str, &[&str]); 6] = [
+    ("Packets", &[]),
+    ("Kernel", &["Stamp", "FiveTuple", "Endpoint"]),
+    ("L7", &["Stamp", "FiveTuple", "Endpoint"]),
+    ("System", &["Stamp"]),
+    ("Mark", &["Stamp"]),
+    ("Loss", &["Stamp"]),
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let proto = "proto/recording.proto";
@@ -13,6 +23,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for file in &mut descriptors.file {
         file.source_code_info = None;
     }
-    std::fs::write(out.join("recording.fds"), descriptors.encode_to_vec())?;
+    for (message, parts) in SCHEMAS {
+        let mut schema = descriptors.clone();
+        for file in &mut schema.file {
+            file.message_type.retain(|kind| kind.name() == message || parts.contains(&kind.name()));
+        }
+        std::fs::write(out.join(format!("{message}.fds")), schema.encode_to_vec())?;
+    }
     Ok(())
 }

@@ -17,7 +17,7 @@ pub enum Error {
     Read { path: PathBuf, offset: u64, source: io::Error },
     #[error("{}: writing at byte {offset} failed; what was written before stays readable", path.display())]
     Write { path: PathBuf, offset: u64, source: io::Error },
-    #[error("{}: no space is left after byte {offset}; what was written before stays readable", path.display())]
+    #[error("{}: no space is left on the disk after byte {offset}; what was written before stays readable", path.display())]
     DiskFull { path: PathBuf, offset: u64 },
     #[error("{}: writing failed before at byte {offset}, nothing more is taken", path.display())]
     Failed { path: PathBuf, offset: u64 },

@@ -8,7 +8,7 @@ mod system;
 
 use std::net::IpAddr;
 
-use event::{Duration, Endpoint, Event, FiveTuple, Protocol, Timestamp};
+use event::{Duration, Endpoint, Event, FiveTuple, Protocol, Source, Timestamp};
 use prost::Message as _;
 
 /// The types that the build script makes of proto/recording.proto. `Packets` among them describes what
@@ -18,8 +18,23 @@ pub(crate) mod proto {
     include!(concat!(env!("OUT_DIR"), "/faultline.rs"));
 }
 
-/// The descriptors of those types: the schema that stands in every recording.
-pub(crate) const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/recording.fds"));
+macro_rules! descriptors {
+    ($message:literal) => {
+        include_bytes!(concat!(env!("OUT_DIR"), "/", $message, ".fds"))
+    };
+}
+
+/// The descriptors of a channel's message: the schema that stands in every recording.
+pub(crate) const fn descriptors(source: Source) -> &'static [u8] {
+    match source {
+        Source::Packets => descriptors!("Packets"),
+        Source::Kernel => descriptors!("Kernel"),
+        Source::L7 => descriptors!("L7"),
+        Source::System => descriptors!("System"),
+        Source::Marks => descriptors!("Mark"),
+        Source::Loss => descriptors!("Loss"),
+    }
+}
 
 /// Why a message is no event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -100,6 +100,8 @@ pub struct Reader {
     /// The next packet in `packets`, and its number in the file.
     next: usize,
     ordinal: u64,
+    /// The packets of the last run that [`Reader::next_event`] has not handed out.
+    run: std::ops::Range<usize>,
 }
 
 /// A message of packets in the chunk.
@@ -146,6 +148,7 @@ impl Reader {
             packets: Vec::new(),
             next: 0,
             ordinal: 0,
+            run: 0..0,
         };
         reader.read_header()?;
         Ok(reader)
@@ -191,9 +194,27 @@ impl Reader {
         }
     }
 
+    /// The next event, packets too. Not to be mixed with [`Reader::next_item`], which passes over the rest of a run.
+    ///
+    /// # Errors
+    /// As [`Reader::next_item`].
+    pub fn next_event(&mut self) -> Result<Option<Event>, Error> {
+        loop {
+            if let Some(next) = self.run.next() {
+                return Ok(Some(Event::Packet(self.packets[next])));
+            }
+            let run = match self.next_item()? {
+                Some(Item::Packets(packets)) => packets.len(),
+                Some(Item::Event(event)) => return Ok(Some(event)),
+                None => return Ok(None),
+            };
+            self.run = self.next - run..self.next;
+        }
+    }
+
     /// All events one by one.
     pub fn events(&mut self) -> Events<'_> {
-        Events { reader: self, run: 0..0 }
+        Events(self)
     }
 
     /// Reads up to the first chunk that holds events, which stands after everything about the node.
@@ -592,27 +613,12 @@ fn is_sound_summary(rest: &[u8]) -> bool {
 }
 
 /// All events of a recording, one by one. Replay of many packets is faster by [`Reader::next_item`].
-pub struct Events<'a> {
-    reader: &'a mut Reader,
-    /// The packets of the reader's last run that are not yet handed out.
-    run: std::ops::Range<usize>,
-}
+pub struct Events<'a>(&'a mut Reader);
 
 impl Iterator for Events<'_> {
     type Item = Result<Event, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(next) = self.run.next() {
-                return Some(Ok(Event::Packet(self.reader.packets[next])));
-            }
-            let run = match self.reader.next_item() {
-                Ok(Some(Item::Packets(packets))) => packets.len(),
-                Ok(Some(Item::Event(event))) => return Some(Ok(event)),
-                Ok(None) => return None,
-                Err(error) => return Some(Err(error)),
-            };
-            self.run = self.reader.next - run..self.reader.next;
-        }
+        self.0.next_event().transpose()
     }
 }

@@ -14,7 +14,7 @@ use crate::format::{LIBRARY, PROFILE, metadata};
 use crate::header::{self, Pairs};
 use crate::message;
 use crate::packets::{self, Encoder};
-use crate::target::{Pending, Target};
+use crate::target::{Pending, Room, Target};
 use crate::{ClockPair, Error, Header, Interface};
 
 /// How to write.
@@ -53,6 +53,8 @@ pub struct Writer {
     /// Bytes appended so far; all of them whole records.
     written: u64,
     failed: bool,
+    /// Nothing but the reserve is left: no more events are taken, and what is there can be finished.
+    is_full: bool,
     pending: Pending,
     container: Option<mcap::Writer<NoSeek<Pending>>>,
     options: Options,
@@ -77,7 +79,7 @@ impl Writer {
         let path = path.as_ref();
         let file =
             File::create_new(path).map_err(|source| Error::Create { path: path.to_owned(), source })?;
-        Self::new(Target::File(file), path, header, options)
+        Self::new(Target::file(file), path, header, options)
     }
 
     /// Writes to a stream; `name` stands for the path in errors.
@@ -113,6 +115,7 @@ impl Writer {
             target,
             written: 0,
             failed: false,
+            is_full: false,
             pending,
             container: Some(container),
             options,
@@ -149,7 +152,7 @@ impl Writer {
         let container = self.container()?;
         for channel in &CHANNELS {
             let declared = container
-                .add_schema(channel.schema, "protobuf", message::DESCRIPTORS)
+                .add_schema(channel.schema, "protobuf", message::descriptors(channel.source))
                 .and_then(|schema| container.add_channel(schema, channel.topic, "protobuf", &BTreeMap::new()))
                 .map_err(|error| chunk_error(&path, error))?;
             debug_assert_eq!(declared, channel::id(channel.source));
@@ -161,7 +164,9 @@ impl Writer {
     /// is called.
     ///
     /// # Errors
-    /// [`Error::Write`], [`Error::DiskFull`]; [`Error::Failed`] after one of them.
+    /// [`Error::DiskFull`] when nothing but the space for the end of the file is left: this event is not taken, and
+    /// [`Writer::finish`] makes a whole recording of those before. [`Error::Write`] for any other reason, and
+    /// [`Error::Failed`] after it.
     pub fn write(&mut self, event: &Event) -> Result<(), Error> {
         match event {
             Event::Packet(packet) => self.write_packet(packet),
@@ -199,6 +204,9 @@ impl Writer {
     fn begin_event(&mut self, arrival: Timestamp) -> Result<(), Error> {
         if self.failed {
             return Err(Error::Failed { path: self.path.clone(), offset: self.written });
+        }
+        if self.is_full {
+            return Err(Error::DiskFull { path: self.path.clone(), offset: self.written });
         }
         self.tick(arrival)?;
         if self.chunk_bytes >= self.options.chunk {
@@ -317,6 +325,7 @@ impl Writer {
         let path = self.path.clone();
         self.container()?.finish().map_err(|error| chunk_error(&path, error))?;
         self.append()?;
+        self.target.finish(self.written);
         Ok(Summary { counts: self.counts, bytes: self.written })
     }
 
@@ -337,13 +346,14 @@ impl Writer {
     fn append(&mut self) -> Result<(), Error> {
         let bytes = self.pending.take();
         let (path, offset) = (self.path.clone(), self.written);
-        self.target.append(offset, &bytes).map_err(|source| {
+        let room = self.target.append(offset, &bytes).map_err(|source| {
             self.failed = true;
             match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::DiskFull { path, offset },
                 _ => Error::Write { path, offset, source },
             }
         })?;
+        self.is_full = room == Room::Short;
         self.written += bytes.len() as u64;
         self.pending.recycle(bytes);
         Ok(())
