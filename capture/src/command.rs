@@ -1,8 +1,12 @@
 //! The command line: one file per subcommand.
 
+mod cut;
 mod import;
 mod info;
+mod mark;
+mod merge;
 mod record;
+mod recover;
 mod verify;
 
 use clap::{Parser, Subcommand};
@@ -24,6 +28,11 @@ pub enum Command {
     Import(import::Import),
     Info(info::Info),
     Verify(verify::Verify),
+    Recover(recover::Recover),
+    Cut(cut::Cut),
+    Merge(merge::Merge),
+    Mark(mark::Mark),
+    Dump(mark::Dump),
 }
 
 impl Command {
@@ -32,6 +41,11 @@ impl Command {
             Self::Import(import) => import.run(),
             Self::Info(info) => info.run(),
             Self::Verify(verify) => verify.run(),
+            Self::Recover(recover) => recover.run(),
+            Self::Cut(cut) => cut.run(),
+            Self::Merge(merge) => merge.run(),
+            Self::Mark(mark) => mark.run(),
+            Self::Dump(dump) => dump.run(),
             Self::Record(record) => record.run(),
         }
     }

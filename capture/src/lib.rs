@@ -17,8 +17,11 @@
 //! Everything happens in the network namespace of the calling thread.
 
 mod clock;
+pub mod combine;
+pub mod control;
 mod link;
 mod object;
+pub mod output;
 mod selection;
 pub mod source;
 

@@ -3,20 +3,26 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use capture::source::{Source as _, kernel, tc};
+use capture::combine::{Instant as When, Part, combine};
+use capture::control::{Control, Order, Request, socket_of};
+use capture::output::{Bounds, Output, Written};
+use capture::source::{Source, kernel, system, tc};
 use capture::{Clock, POLL_INTERVAL, Selection};
 use cli::{Exit, Interrupt};
-use event::{Event, Label, Timestamp};
-use recording::{ClockPair, Header, Interface, Writer};
+use event::{Event, Label, Mark, Timestamp};
+use recording::{ClockPair, Header, Interface, Reader};
 
 /// Record this node live
 ///
-/// Writes down the metadata of every IP packet that passes the chosen interfaces, in both directions, and what the
-/// kernel tells of the node's connections (retransmissions, resets, drops, states, round-trip times). No payload is
-/// recorded, no packet is changed or dropped. What could not be recorded is counted, in the recording too.
+/// Writes down the metadata of every IP packet that passes the chosen interfaces, in both directions, what the kernel
+/// tells of the node's connections (retransmissions, resets, drops, states, round-trip times), and each second the
+/// state of the node and its pods. No payload is recorded, no packet is changed or dropped. What could not be recorded is counted, in the recording too.
 ///
 /// The path of the recording is printed on stdout when it is complete. Needs root, or CAP_BPF, CAP_NET_ADMIN
 /// and CAP_PERFMON.
@@ -40,13 +46,50 @@ pub struct Record {
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// Leave out the kernel's events: packets alone
+    /// Leave out the kernel's events
     #[arg(long)]
     no_kernel_events: bool,
 
     /// Room for packets between kernel and recorder, in KiB; a power of two
     #[arg(long, value_name = "KIB", default_value_t = 8192, value_parser = ring_size, help_heading = "Bounds")]
     ring_size: u32,
+
+    /// Begin a new file when one has this size: FILE-00001.mcap and so on
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Bounds")]
+    rotate_size: Option<u64>,
+
+    /// Begin a new file when one is this old, as in 1h or 10m
+    #[arg(long, value_name = "SPAN", value_parser = span, help_heading = "Bounds")]
+    rotate_after: Option<event::Duration>,
+
+    /// Remove the oldest files when all together are larger
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Bounds")]
+    retain_size: Option<u64>,
+
+    /// Remove files that ended this long ago
+    #[arg(long, value_name = "SPAN", value_parser = span, help_heading = "Bounds")]
+    retain_for: Option<event::Duration>,
+
+    /// Black box: only the last SPAN stays on disk, until `capture dump` or SIGUSR1 freezes it into a file of its own
+    #[arg(long, value_name = "SPAN", value_parser = span, help_heading = "Bounds",
+        conflicts_with_all = ["rotate_size", "rotate_after", "retain_size", "retain_for"])]
+    keep: Option<event::Duration>,
+
+    /// Where to listen for `capture mark` and `capture dump` [default: FILE.sock]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+
+    /// Seconds between two snapshots of processor, memory, disks, processes and pods; 0: none
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = interval, help_heading = "System")]
+    system_interval: f64,
+
+    /// Where the node's /proc is; /host/proc inside a container
+    #[arg(long, value_name = "PATH", default_value = "/proc", help_heading = "System")]
+    proc_root: PathBuf,
+
+    /// Where the node's cgroups are mounted
+    #[arg(long, value_name = "PATH", default_value = "/sys/fs/cgroup", help_heading = "System")]
+    cgroup_root: PathBuf,
 }
 
 const EXAMPLES: &str = "\
@@ -55,6 +98,8 @@ Examples:
   capture record eth0 --duration 0             until Ctrl-C
   capture record 'lxc*' eth0 -o node7.mcap     every Cilium pod, and the uplink
   capture record all --label packet-loss       as a labelled example for training
+  capture record -d 0 --keep 10m -o box.mcap   a black box: capture dump box.mcap -o incident.mcap
+  capture record -d 0 --rotate-after 1h --retain-size 10G -o /var/lib/capture/node.mcap
 
 Exit codes:
   0  done
@@ -66,6 +111,41 @@ fn seconds(text: &str) -> Result<f64, String> {
         // Three hundred years, more than a time can hold.
         Ok(seconds) if (0.0..1e10).contains(&seconds) => Ok(seconds),
         _ => Err("a number of seconds, 0 or more".to_owned()),
+    }
+}
+
+/// `500`, `10K`, `2M`, `1G`: bytes, in powers of 1024.
+fn size(text: &str) -> Result<u64, String> {
+    let (number, unit) = match text.find(|letter: char| !letter.is_ascii_digit()) {
+        Some(at) => text.split_at(at),
+        None => (text, ""),
+    };
+    let shift = match unit.to_ascii_uppercase().trim_end_matches("IB").trim_end_matches('B') {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return Err("a number of bytes, or one with K, M, G or T".to_owned()),
+    };
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    bytes
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| "a number of bytes above 0, or one with K, M, G or T".to_owned())
+}
+
+fn span(text: &str) -> Result<event::Duration, String> {
+    let span: Result<jiff::SignedDuration, _> = text.parse();
+    match span.ok().and_then(|span| i64::try_from(span.as_nanos()).ok()) {
+        Some(nanos) if nanos >= 1_000_000_000 => Ok(event::Duration::from_nanos(nanos)),
+        _ => Err("a span of a second or more, such as 30s, 10m or 1h30m".to_owned()),
+    }
+}
+
+fn interval(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if seconds == 0.0 || (0.1..=3600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("0, or a number of seconds from 0.1 to 3600".to_owned()),
     }
 }
 
@@ -87,63 +167,210 @@ fn run(args: &Record) -> anyhow::Result<Exit> {
     let interrupt = Interrupt::install().context("cannot listen to signals")?;
     let clock = Clock::start().context("cannot read the clocks")?;
     let options = tc::Options { ring_size: args.ring_size << 10 };
-    let mut source = tc::Tc::open(&selection, clock, options)?;
-    let mut kernel = if args.no_kernel_events { None } else { kernel_events(clock) };
+    let source = tc::Tc::open(&selection, clock, options)?;
+    let kernel = if args.no_kernel_events { None } else { kernel_events(clock) };
     let path = match &args.output {
         Some(path) => path.clone(),
         None => default_path(clock.now())?,
     };
     let header = header(args, &source, &clock);
-    let mut writer = Writer::create(&path, &header, recording::Options::default())?;
+    let output = Output::create(&path, header, recording::Options::default(), args.bounds())?;
     let names: Vec<&str> = source.interfaces().map(|interface| interface.name.as_str()).collect();
     tracing::info!(path = %path.display(), by = source.attachment(), "recording {}", names.join(", "));
 
     let end = (args.duration > 0.0).then(|| Instant::now() + Duration::from_secs_f64(args.duration));
-    let recorded = record(&mut source, kernel.as_mut(), &mut writer, &clock, &interrupt, end);
+    let mut recorder = Recorder::new(args, source, kernel, output, path, clock)?;
+    let recorded = recorder.record(&interrupt, end);
     // Closed in any case: what was recorded until a failure stays readable.
-    let summary = writer.finish();
+    let written = recorder.output.finish(clock.now());
+    let dumped =
+        recorder.dumps.into_iter().map(|dump| dump.join().unwrap_or(false)).fold(true, |all, one| all & one);
     recorded?;
-    report(&source, kernel.as_ref(), &path, &summary?)?;
+    report(&recorder.source, recorder.kernel.as_ref(), &written?)?;
+    anyhow::ensure!(dumped, "a dump failed");
     Ok(Exit::Done)
 }
 
-/// Polls until the end or the interrupt, then stops and takes what is left.
-fn record(
-    source: &mut tc::Tc,
-    mut kernel: Option<&mut kernel::Kernel>,
-    writer: &mut Writer,
-    clock: &Clock,
-    interrupt: &Interrupt,
-    end: Option<Instant>,
-) -> anyhow::Result<()> {
-    let mut failure = None;
-    let mut write = |writer: &mut Writer, event: &Event| {
-        if failure.is_none() {
-            failure = writer.write(event).err();
-        }
-    };
-    let mut interfaces = source.interfaces().count();
-    while !interrupt.is_raised() && end.is_none_or(|end| Instant::now() < end) {
-        let mut count = source.poll(&mut |event| write(writer, &event))?;
-        if let Some(kernel) = &mut kernel {
-            count += kernel.poll(&mut |event| write(writer, &event))?;
-        }
-        // Before the first packet that names them.
-        for interface in source.interfaces().skip(interfaces) {
-            writer.add_interface(&described(interface))?;
-            interfaces += 1;
-        }
-        writer.tick(clock.now())?;
-        if count == 0 {
-            let left = end.map_or(POLL_INTERVAL, |end| end.saturating_duration_since(Instant::now()));
-            std::thread::sleep(left.min(POLL_INTERVAL));
+impl Record {
+    fn bounds(&self) -> Bounds {
+        match self.keep {
+            Some(span) => Bounds::black_box(span),
+            None => Bounds {
+                piece_bytes: self.rotate_size,
+                piece_span: self.rotate_after,
+                keep_bytes: self.retain_size,
+                keep_span: self.retain_for,
+            },
         }
     }
-    source.stop(&mut |event| write(writer, &event))?;
-    if let Some(kernel) = kernel {
-        kernel.stop(&mut |event| write(writer, &event))?;
+}
+
+/// The sources, the output, and who may give orders.
+struct Recorder {
+    source: tc::Tc,
+    kernel: Option<kernel::Kernel>,
+    system: Option<system::System>,
+    output: Output,
+    path: PathBuf,
+    clock: Clock,
+    /// Interfaces that the output has.
+    interfaces: usize,
+    control: Option<Control>,
+    dump_asked: Arc<AtomicBool>,
+    keep: Option<event::Duration>,
+    /// Threads that write dumps; whether they could.
+    dumps: Vec<JoinHandle<bool>>,
+}
+
+impl Recorder {
+    fn new(
+        args: &Record,
+        source: tc::Tc,
+        kernel: Option<kernel::Kernel>,
+        output: Output,
+        path: PathBuf,
+        clock: Clock,
+    ) -> anyhow::Result<Self> {
+        let socket = args.socket.clone().unwrap_or_else(|| socket_of(&path));
+        let control = Control::listen(&socket)
+            .map_err(|error| {
+                tracing::warn!("{}: {error}: marks and dumps cannot be asked for", socket.display())
+            })
+            .ok();
+        let dump_asked = Arc::new(AtomicBool::new(false));
+        signal_hook::flag::register(signal_hook::consts::SIGUSR1, Arc::clone(&dump_asked))
+            .context("cannot listen to SIGUSR1")?;
+        let mut recorder = Self {
+            interfaces: source.interfaces().count(),
+            system: args.system(clock)?,
+            source,
+            kernel,
+            output,
+            path,
+            clock,
+            control,
+            dump_asked,
+            keep: args.keep,
+            dumps: Vec::new(),
+        };
+        recorder.place_interfaces();
+        Ok(recorder)
     }
-    failure.map_or(Ok(()), |failure| Err(failure.into()))
+
+    /// Polls until the end or the interrupt, then stops and takes what is left.
+    fn record(&mut self, interrupt: &Interrupt, end: Option<Instant>) -> anyhow::Result<()> {
+        while !interrupt.is_raised() && end.is_none_or(|end| Instant::now() < end) {
+            let count = self.poll()?;
+            self.follow_interfaces()?;
+            self.obey()?;
+            self.output.tick(self.clock.now())?;
+            if count == 0 {
+                let left = end.map_or(POLL_INTERVAL, |end| end.saturating_duration_since(Instant::now()));
+                std::thread::sleep(left.min(POLL_INTERVAL));
+            }
+        }
+        self.take_from(|source, take| source.stop(take).map(|()| 0)).map(drop)
+    }
+
+    /// Writes down what the sources have; how much it was.
+    fn poll(&mut self) -> anyhow::Result<usize> {
+        self.take_from(|source, take| source.poll(take))
+    }
+
+    /// Asks every source for its events and writes them down, up to the first that cannot be written.
+    fn take_from(
+        &mut self,
+        ask: impl Fn(&mut dyn Source, &mut dyn FnMut(Event)) -> Result<usize, capture::source::Error>,
+    ) -> anyhow::Result<usize> {
+        let Self { source, kernel, system, output, .. } = self;
+        let mut sources: Vec<&mut dyn Source> = vec![source];
+        sources.extend(kernel.as_mut().map(|kernel| kernel as &mut dyn Source));
+        sources.extend(system.as_mut().map(|system| system as &mut dyn Source));
+        let mut failure = None;
+        let mut take = |event: Event| {
+            if failure.is_none() {
+                failure = output.write(&event).err();
+            }
+        };
+        let taken = sources.into_iter().map(|source| ask(source, &mut take)).sum::<Result<usize, _>>()?;
+        failure.map_or(Ok(taken), |failure| Err(failure.into()))
+    }
+
+    /// Adds interfaces that appeared, before the first packet that names them.
+    fn follow_interfaces(&mut self) -> anyhow::Result<()> {
+        let fresh: Vec<Interface> = self.source.interfaces().skip(self.interfaces).map(described).collect();
+        for interface in &fresh {
+            self.output.add_interface(interface)?;
+            self.interfaces += 1;
+        }
+        if !fresh.is_empty() {
+            self.place_interfaces();
+        }
+        Ok(())
+    }
+
+    fn place_interfaces(&mut self) {
+        if let Some(system) = &mut self.system {
+            system.set_places(self.source.interfaces().map(|interface| interface.index).zip(0..));
+        }
+    }
+
+    /// Does what was asked for since the last time.
+    fn obey(&mut self) -> anyhow::Result<()> {
+        if self.dump_asked.swap(false, Ordering::Relaxed) {
+            let stem = self.path.file_stem().unwrap_or_default().to_string_lossy();
+            let path = self.path.with_file_name(format!("{stem}-dump-{}.mcap", utc(self.clock.now())?));
+            self.dump(path, None)?;
+        }
+        let Some(request) = self.control.as_ref().and_then(Control::poll) else { return Ok(()) };
+        match request.order.clone() {
+            Order::Mark { label, note } => {
+                let time = self.clock.now();
+                let mark = Mark { time, arrival: time, label: label.map(Label), note };
+                self.output.write(&Event::Mark(mark))?;
+                request.answer(Ok(format!("marked at {time}")));
+            }
+            Order::Dump { path } => self.dump(path, Some(request))?,
+        }
+        Ok(())
+    }
+
+    /// Writes the black box into a file of its own, by a thread: the packets do not wait.
+    fn dump(&mut self, path: PathBuf, request: Option<Request>) -> anyhow::Result<()> {
+        if !self.output.has_pieces() {
+            tracing::warn!("asked for a dump, but there is no black box: start the recorder with --keep");
+            if let Some(request) = request {
+                request.answer(Err("it has no black box: start it with --keep".to_owned()));
+            }
+            return Ok(());
+        }
+        let now = self.clock.now();
+        // Opened here, so that a piece that goes meanwhile can still be read.
+        let readers: Result<Vec<Reader>, _> =
+            self.output.pieces_until(now)?.iter().map(|piece| Reader::open(&piece.path)).collect();
+        let keep = self.keep.unwrap_or(event::Duration::ZERO);
+        let from = self.keep.map(|_| When::At(Timestamp::from_nanos(now.as_nanos() - keep.as_nanos())));
+        let part = Part { from, ..Part::default() };
+        let write = move || {
+            let combined = readers.and_then(|mut readers| combine(&mut readers, &path, &part));
+            let answer = match &combined {
+                Ok(combined) => Ok(format!("{}: {}", path.display(), combined.summary.counts)),
+                Err(error) => Err(error.to_string()),
+            };
+            match &answer {
+                Ok(done) => tracing::info!("dumped {done}"),
+                Err(error) => tracing::error!("the dump failed: {error}"),
+            }
+            let is_done = answer.is_ok();
+            if let Some(request) = request {
+                request.answer(answer);
+            }
+            is_done
+        };
+        let thread = std::thread::Builder::new().name("dump".to_owned()).spawn(write);
+        self.dumps.push(thread.context("cannot start a thread")?);
+        Ok(())
+    }
 }
 
 /// The kernel's events; without them packets are recorded all the same.
@@ -164,6 +391,20 @@ fn kernel_events(clock: Clock) -> Option<kernel::Kernel> {
             tracing::warn!("no kernel events are recorded: {:#}", anyhow::Error::from(error));
             None
         }
+    }
+}
+
+impl Record {
+    fn system(&self, clock: Clock) -> anyhow::Result<Option<system::System>> {
+        if self.system_interval == 0.0 {
+            return Ok(None);
+        }
+        let options = system::Options {
+            interval: Duration::from_secs_f64(self.system_interval),
+            proc_root: self.proc_root.clone(),
+            cgroup_root: self.cgroup_root.clone(),
+        };
+        Ok(Some(system::System::start(options, clock)?))
     }
 }
 
@@ -213,15 +454,10 @@ fn utc(time: Timestamp) -> anyhow::Result<String> {
     Ok(time.strftime("%Y%m%dT%H%M%SZ").to_string())
 }
 
-fn report(
-    source: &tc::Tc,
-    kernel: Option<&kernel::Kernel>,
-    path: &Path,
-    summary: &recording::Summary,
-) -> anyhow::Result<()> {
+fn report(source: &tc::Tc, kernel: Option<&kernel::Kernel>, written: &Written) -> anyhow::Result<()> {
     let tc::Counters { seen, packets, lost, unreadable, not_ip, fragments_unmatched } = source.counters()?;
     #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
-    let each = if packets == 0 { 0.0 } else { summary.bytes as f64 / packets as f64 };
+    let each = if packets == 0 { 0.0 } else { written.bytes as f64 / packets as f64 };
     tracing::info!(
         seen,
         packets,
@@ -229,7 +465,8 @@ fn report(
         unreadable,
         not_ip,
         fragments_unmatched,
-        bytes = summary.bytes,
+        events = written.events,
+        bytes = written.bytes,
         bytes_per_packet = format_args!("{each:.1}"),
         "recorded"
     );
@@ -240,7 +477,13 @@ fn report(
     if lost > 0 {
         tracing::warn!(lost, "the ring buffer was full at times: a larger --ring-size keeps more");
     }
-    writeln!(std::io::stdout(), "{}", path.display())?;
+    if written.removed > 0 {
+        tracing::info!(removed = written.removed, "files were removed by --keep or --retain");
+    }
+    let mut stdout = std::io::stdout().lock();
+    for piece in &written.pieces {
+        writeln!(stdout, "{}", piece.path.display())?;
+    }
     Ok(())
 }
 
@@ -257,6 +500,10 @@ mod tests {
     fn bounds_are_checked() {
         assert!(ring_size("8192").is_ok());
         assert!(ring_size("8191").is_err() && ring_size("2").is_err());
+        assert_eq!((size("500"), size("2M"), size("1GiB")), (Ok(500), Ok(2 << 20), Ok(1 << 30)));
+        assert!(size("0").is_err() && size("2X").is_err() && size("99999999999T").is_err());
+        assert_eq!(span("10m"), Ok(event::Duration::from_secs(600)));
+        assert!(span("0s").is_err() && span("ten").is_err());
         assert!(seconds("-1").is_err() && seconds("nan").is_err() && seconds("0").is_ok());
     }
 }
