@@ -10,7 +10,7 @@ use std::process::Command;
 use event::Event;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
-use recording::{End, Error, Header, Options, Reader, Writer};
+use recording::{End, Error, Options, Reader, Writer};
 
 /// A small disk of its own, unmounted at the end.
 struct Disk(tempfile::TempDir);
@@ -42,8 +42,8 @@ fn a_full_disk_leaves_a_whole_recording() {
     };
     let mut runner = TestRunner::deterministic();
     let path = disk.path().join("a.mcap");
-    let mut writer =
-        Writer::create(&path, &Header::default(), Options { level: 1, ..Options::default() }).unwrap();
+    let header = arbitrary::header().new_tree(&mut runner).unwrap().current();
+    let mut writer = Writer::create(&path, &header, Options { level: 1, ..Options::default() }).unwrap();
     let mut written: Vec<Event> = Vec::new();
     let error = 'full: loop {
         for event in arbitrary::events(300).new_tree(&mut runner).unwrap().current() {
