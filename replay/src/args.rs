@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use event::{Duration, Label};
+use event::{Duration, Label, Timestamp};
 
+use crate::filter::Filter;
 use crate::schema::SchemaArgs;
 
 /// Turn recordings and captures into features: one row per flow and window, as CSV on stdout
@@ -36,6 +37,20 @@ pub struct Args {
     /// Which rows of a faulty stretch carry its label, in a recording that says which flows the fault affects
     #[arg(long, value_enum, default_value_t)]
     pub labels: Labels,
+
+    /// Leave out what happened before this time: Unix seconds, or as 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = parse_time, allow_negative_numbers = true)]
+    pub from: Option<Timestamp>,
+
+    /// Leave out what happened at this time or later
+    #[arg(long, value_name = "TIME", value_parser = parse_time, allow_negative_numbers = true)]
+    pub to: Option<Timestamp>,
+
+    /// Use flows that match, in the words of tcpdump: "host 10.0.0.1 and port 443"
+    ///
+    /// A flow passes whole, both directions: src and dst match whichever way a packet runs.
+    #[arg(long, value_name = "EXPRESSION")]
+    pub filter: Option<Filter>,
 
     /// Which packet counts where one is inside another (GRE, VXLAN, Geneve, IP in IP)
     #[arg(long, value_enum, default_value_t)]
@@ -147,6 +162,20 @@ Examples:
 
 /// Longest window: a day.
 const MAX_WINDOW_S: f64 = 86_400.0;
+
+fn parse_time(text: &str) -> Result<Timestamp, String> {
+    if let Ok(seconds) = text.parse::<f64>() {
+        if !seconds.is_finite() || seconds.abs() > 9e9 {
+            return Err("not a time between the years 1684 and 2255".to_owned());
+        }
+        #[allow(clippy::cast_possible_truncation, reason = "checked to fit")]
+        return Ok(Timestamp::from_nanos((seconds * 1e9).round() as i64));
+    }
+    let time: jiff::Timestamp = text.parse().map_err(|error: jiff::Error| error.to_string())?;
+    i64::try_from(time.as_nanosecond())
+        .map(Timestamp::from_nanos)
+        .map_err(|_| "not a time between the years 1678 and 2262".to_owned())
+}
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {
     parse_within(text, 0.001, MAX_WINDOW_S)

@@ -1,10 +1,12 @@
 //! Recordings and captures to rows of features.
 
 pub mod args;
+mod filter;
 mod input;
 mod output;
 mod run;
 mod schema;
+mod select;
 mod summary;
 
 pub use output::Csv;

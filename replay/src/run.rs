@@ -11,6 +11,7 @@ use crate::args::{Args, Command};
 use crate::input::{self, Ahead, Input, Item, Merge};
 use crate::output::Csv;
 use crate::schema;
+use crate::select::Select;
 use crate::summary::Summary;
 
 /// Does what the command line says.
@@ -35,14 +36,16 @@ fn replay(args: &Args, output: impl Write) -> Result<Exit> {
     let inputs: Vec<Input> = paths.iter().map(|path| Input::open(path, args)).collect::<Result<_>>()?;
     let output = BufWriter::with_capacity(1 << 16, output);
     let output = Csv::new(output, args.profile.into()).context("cannot write the header")?;
-    let mut work = Work { engine: Engine::new(config(args)), output, interrupt };
+    let (engine, select) = (Engine::new(config(args)), Select::new(args));
+    let mut work = Work { engine, output, select, interrupt };
     let inputs = Merge::new(inputs);
     let inputs =
         if rayon::current_num_threads() > 1 { work.read_ahead(inputs)? } else { work.read_inline(inputs)? };
     work.engine.finish();
     work.drain()?;
     work.output.finish().context("cannot write rows")?;
-    Ok(Summary { inputs: inputs.reports(), engine: work.engine.counts() }.tell())
+    let left_out = (work.select.packets, work.select.events);
+    Ok(Summary { inputs: inputs.reports(), left_out, engine: work.engine.counts() }.tell())
 }
 
 fn config(args: &Args) -> Config {
@@ -54,6 +57,7 @@ fn config(args: &Args) -> Config {
 struct Work<W> {
     engine: Engine,
     output: Csv<W>,
+    select: Select,
     interrupt: Interrupt,
 }
 
@@ -87,7 +91,7 @@ impl<W: Write> Work<W> {
 
     /// Takes an item in; gives back a batch that can be filled again.
     fn take(&mut self, item: Item<'_>) -> Option<Vec<Packet>> {
-        match item {
+        match self.select.apply(item) {
             Item::Packets(packets) => self.engine.push_packets(packets),
             Item::TakenPackets(packets) => {
                 self.engine.push_packets(&packets);

@@ -8,6 +8,8 @@ use crate::input::Report;
 /// What a run did.
 pub struct Summary {
     pub inputs: Vec<Report>,
+    /// Packets and application events outside `--from`, `--to` and `--filter`.
+    pub left_out: (u64, u64),
     pub engine: Counts,
 }
 
@@ -19,6 +21,12 @@ impl Summary {
             for damage in &input.damage {
                 tracing::warn!("damaged: {damage}");
             }
+        }
+        if self.left_out != (0, 0) {
+            let (packets, events) = self.left_out;
+            tracing::info!(
+                "{packets} packets and {events} L7 events outside --from, --to and --filter left out"
+            );
         }
         tracing::info!("{}", engine_line(&self.engine));
         if let Some(line) = coverage_line(&self.engine.coverage) {

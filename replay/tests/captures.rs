@@ -225,3 +225,22 @@ fn application_columns_are_read_from_payload() {
         assert_eq!(with.sum("packet_count"), without.sum("packet_count"), "{name}");
     }
 }
+
+#[test]
+fn a_part_of_the_input_can_be_chosen() {
+    let Some((folder, _)) = captures("a_part_of_the_input_can_be_chosen") else { return };
+    let name = "tls-subjectaltname__input.pcap";
+    let whole = run(&folder, name, &[]);
+    let web = run(&folder, name, &["--filter", "tcp and port 443"]);
+    let rest = run(&folder, name, &["--filter", "not (tcp and port 443)"]);
+    assert!(web.column("dst_port").all(|port| port == "443"));
+    assert_eq!(web.sum("packet_count") + rest.sum("packet_count"), whole.sum("packet_count"));
+    let start: f64 = whole.column("timestamp").next().unwrap().parse().unwrap();
+    let middle = (start + 10.0).to_string();
+    let (early, late) = (run(&folder, name, &["--to", &middle]), run(&folder, name, &["--from", &middle]));
+    assert!(early.sum("packet_count") > 0.0 && late.sum("packet_count") > 0.0);
+    assert_eq!(early.sum("packet_count") + late.sum("packet_count"), whole.sum("packet_count"));
+    let wrong = replay(&["--filter", "prot 1"]);
+    assert_eq!(wrong.code, 2);
+    assert!(wrong.stderr.contains("portrange"), "{}", wrong.stderr);
+}
