@@ -5,7 +5,7 @@ use core::ptr::addr_of_mut;
 use aya_ebpf::{
     EbpfContext as _, Global,
     bindings::BPF_RB_NO_WAKEUP,
-    helpers::{bpf_ktime_get_boot_ns, generated::bpf_probe_read_kernel},
+    helpers::{bpf_ktime_get_ns, generated::bpf_probe_read_kernel},
     macros::{map, tracepoint},
     maps::{LruHashMap, PerCpuArray, RingBuf},
     programs::TracePointContext,
@@ -96,7 +96,7 @@ fn is_due(ctx: &TracePointContext) -> bool {
     // SAFETY: as in `is_fault`.
     let Ok(cookie) = (unsafe { ctx.read_at::<u64>(COOKIE_OFFSET.load() as usize) }) else { return true };
     // SAFETY: the helper reads a clock.
-    let now = unsafe { bpf_ktime_get_boot_ns() };
+    let now = unsafe { bpf_ktime_get_ns() };
     if let Some(last) = PROBED.get_ptr_mut(cookie) {
         // SAFETY: two processors may both find it due; then both tell.
         unsafe {
@@ -122,7 +122,7 @@ fn observe(ctx: &TracePointContext, tracepoint: Tracepoint, is_wanted: impl Fn()
             (*traced).filtered += 1;
         } else if let Some(mut entry) = EVENTS.reserve::<KernelRecord>(0) {
             let record = entry.as_mut_ptr();
-            addr_of_mut!((*record).time).write(bpf_ktime_get_boot_ns());
+            addr_of_mut!((*record).time).write(bpf_ktime_get_ns());
             addr_of_mut!((*record).tracepoint).write(tracepoint as u32);
             addr_of_mut!((*record).reserved).write(0);
             // Where it fails the kernel fills the bytes with zeros.

@@ -4,6 +4,7 @@
 // Of the barrier in `headers`; no other compiler feature is used.
 #![feature(asm_experimental_arch)]
 
+mod bare;
 mod headers;
 mod kernel;
 mod tc;

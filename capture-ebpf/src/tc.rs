@@ -4,7 +4,7 @@ use core::{mem::MaybeUninit, ptr::addr_of_mut};
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_RB_NO_WAKEUP, TC_ACT_UNSPEC},
-    helpers::{bpf_ktime_get_boot_ns, bpf_skb_load_bytes},
+    helpers::{bpf_ktime_get_ns, bpf_skb_load_bytes},
     macros::{classifier, map},
     maps::{PerCpuArray, PerCpuHashMap, RingBuf},
     programs::TcContext,
@@ -18,7 +18,7 @@ use crate::headers::{
 
 /// The loader sets its size.
 #[map]
-static PACKETS: RingBuf = RingBuf::with_byte_size(1 << 12, 0);
+pub static PACKETS: RingBuf = RingBuf::with_byte_size(1 << 12, 0);
 
 /// Packets seen, by direction.
 #[map]
@@ -128,7 +128,7 @@ fn fill(entry: &mut MaybeUninit<PacketRecord>, skb: *mut __sk_buff, headers: &He
     // SAFETY: fields of the reserved record, and bytes that were compared with the end of the packet.
     unsafe {
         set! {
-            time: bpf_ktime_get_boot_ns(),
+            time: bpf_ktime_get_ns(),
             interface: (*skb).ifindex,
             l3_length: headers.length,
             payload_length: headers.length.saturating_sub(headers.ip_length + headers.transport_length),
@@ -142,7 +142,12 @@ fn fill(entry: &mut MaybeUninit<PacketRecord>, skb: *mut __sk_buff, headers: &He
             if !bytes.holds(ip, IPV6) {
                 return false;
             }
-            set! { source: load(ip + 8), destination: load(ip + 24), ttl: load_u8(ip + 7) }
+            // Word by word: an array is copied byte by byte.
+            set! {
+                source: [load(ip + 8), load(ip + 16)],
+                destination: [load(ip + 24), load(ip + 32)],
+                ttl: load_u8(ip + 7),
+            }
         } else {
             if !bytes.holds(ip, IPV4) {
                 return false;

@@ -1,4 +1,4 @@
-//! The one clock of a recording: nanoseconds since boot, moved by one offset to Unix time.
+//! The one clock of a recording: the kernel's monotonic time, moved by one offset to Unix time.
 
 use std::io;
 
@@ -7,10 +7,11 @@ use nix::sys::time::TimeValLike as _;
 use nix::time::{ClockId, clock_gettime};
 
 /// Times of kernel records and of their arrival. The wall clock is read once, at the start: a step of it
-/// afterwards moves nothing. Time goes on while the machine is suspended.
+/// afterwards moves nothing. Time stands still while the machine is suspended: the kernel's clock that goes on
+/// costs every packet a tenth more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clock {
-    since_boot: Duration,
+    monotonic: Duration,
     wall: Timestamp,
 }
 
@@ -21,7 +22,7 @@ impl Clock {
     /// Reads both clocks.
     ///
     /// # Errors
-    /// Where the kernel has no `CLOCK_BOOTTIME` (before Linux 2.6.39).
+    /// Where a clock cannot be read.
     pub fn start() -> io::Result<Self> {
         let mut best = Self::read()?;
         for _ in 1..READINGS {
@@ -35,28 +36,28 @@ impl Clock {
 
     /// Both clocks, and how long reading them took.
     fn read() -> io::Result<(Duration, Self)> {
-        let before = nanoseconds(ClockId::CLOCK_BOOTTIME)?;
+        let before = nanoseconds(ClockId::CLOCK_MONOTONIC)?;
         let wall = nanoseconds(ClockId::CLOCK_REALTIME)?;
-        let after = nanoseconds(ClockId::CLOCK_BOOTTIME)?;
-        let since_boot = Duration::from_nanos(before + (after - before) / 2);
-        Ok((Duration::from_nanos(after - before), Self { since_boot, wall: Timestamp::from_nanos(wall) }))
+        let after = nanoseconds(ClockId::CLOCK_MONOTONIC)?;
+        let monotonic = Duration::from_nanos(before + (after - before) / 2);
+        Ok((Duration::from_nanos(after - before), Self { monotonic, wall: Timestamp::from_nanos(wall) }))
     }
 
-    /// Nanoseconds since boot and Unix time at the same instant.
+    /// Monotonic and Unix time at the same instant.
     pub const fn pair(&self) -> (Duration, Timestamp) {
-        (self.since_boot, self.wall)
+        (self.monotonic, self.wall)
     }
 
     /// The Unix time of a kernel record.
-    pub fn at(&self, nanoseconds_since_boot: u64) -> Timestamp {
-        let since_boot = i64::try_from(nanoseconds_since_boot).unwrap_or(i64::MAX);
-        self.wall + (Duration::from_nanos(since_boot) - self.since_boot)
+    pub fn at(&self, monotonic: u64) -> Timestamp {
+        let monotonic = i64::try_from(monotonic).unwrap_or(i64::MAX);
+        self.wall + (Duration::from_nanos(monotonic) - self.monotonic)
     }
 
     pub fn now(&self) -> Timestamp {
         // It was there when the clock was made.
-        nanoseconds(ClockId::CLOCK_BOOTTIME)
-            .map_or(self.wall, |now| self.wall + (Duration::from_nanos(now) - self.since_boot))
+        nanoseconds(ClockId::CLOCK_MONOTONIC)
+            .map_or(self.wall, |now| self.wall + (Duration::from_nanos(now) - self.monotonic))
     }
 }
 
@@ -70,7 +71,7 @@ mod tests {
 
     #[test]
     fn kernel_time_becomes_unix_time() {
-        let clock = Clock { since_boot: Duration::from_secs(100), wall: Timestamp::from_secs(1_000_000) };
+        let clock = Clock { monotonic: Duration::from_secs(100), wall: Timestamp::from_secs(1_000_000) };
         assert_eq!(clock.at(101_000_000_005), Timestamp::from_nanos(1_000_001_000_000_005));
         assert_eq!(clock.at(99_000_000_000), Timestamp::from_secs(999_999));
     }

@@ -9,8 +9,8 @@ use nix::sys::resource::{Resource, setrlimit};
 
 use crate::source::Error;
 
-/// Built from capture-ebpf by `cargo xtask ebpf`.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("CAPTURE_OBJECT"));
+/// The kernel object, built from capture-ebpf by `cargo xtask ebpf`.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("CAPTURE_OBJECT"));
 
 /// What this process or this kernel lacks for recording live.
 #[derive(Debug, thiserror::Error)]

@@ -35,7 +35,7 @@ pub const COPIED: usize = 192;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub struct KernelRecord {
-    /// `bpf_ktime_get_boot_ns`: nanoseconds since boot, suspended time included.
+    /// `bpf_ktime_get_ns`, which is `CLOCK_MONOTONIC`.
     pub time: u64,
     /// A [`Tracepoint`].
     pub tracepoint: u32,

@@ -42,7 +42,7 @@ pub type Address = [u64; 2];
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub struct PacketRecord {
-    /// `bpf_ktime_get_boot_ns`: nanoseconds since boot, suspended time included.
+    /// `bpf_ktime_get_ns`, which is `CLOCK_MONOTONIC`.
     pub time: u64,
     pub source: Address,
     pub destination: Address,

@@ -10,7 +10,7 @@ use crate::format::{VERSION, Version, metadata};
 /// One reading of both clocks at the same instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockPair {
-    /// The node's clock that events are timed by: since boot, suspended time included (`CLOCK_BOOTTIME`).
+    /// `CLOCK_MONOTONIC` of the node, by which its events are timed.
     pub monotonic: Duration,
     pub wall: Timestamp,
 }
