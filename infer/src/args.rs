@@ -153,7 +153,8 @@ pub enum Print {
 /// How rows are judged.
 #[derive(Debug, clap::Args)]
 pub struct ModelArgs {
-    /// Judge by this model (made by `train`); given several times, the first one that knows an answer decides
+    /// Judge by this model (made by `train`) [default: the built-in one]; given several times, the first one that
+    /// knows an answer decides
     #[arg(long, value_name = "FILE")]
     pub model: Vec<PathBuf>,
 

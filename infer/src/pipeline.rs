@@ -159,9 +159,8 @@ impl Pipeline {
     fn drain<E>(&mut self, take: &mut impl FnMut(Judgement, &Tracker) -> Result<(), E>) -> Result<(), E> {
         self.drain_closed(take)?;
         // A window that is over and had no row is news too: its incidents have no data.
-        let Some(judged) = self.judged else { return Ok(()) };
         let due = (self.latest - self.settings.lateness).window_start(self.length) - self.length;
-        if due > judged {
+        if due > *self.judged.get_or_insert(due) {
             self.judged = Some(due);
             let (events, loss) = self.track(&mut Tally::new(due));
             let verdicts = Vec::new();

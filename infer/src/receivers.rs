@@ -197,21 +197,32 @@ impl Receivers {
         queued.sum::<u64>() + self.unsaved.len() as u64
     }
 
-    /// Waits until everything is delivered or dead, or the time is over, or `stop` says so. Returns what is left.
-    pub fn drain(&mut self, patience: Duration, stop: impl Fn() -> bool) -> u64 {
+    /// Waits until everything is delivered or dead, or the time is over. Returns what is left.
+    pub fn drain(&mut self, patience: Duration) -> u64 {
         let end = Instant::now() + patience;
         loop {
             self.send(Vec::new(), None);
             let left = self.waiting();
-            if left == 0 || Instant::now() >= end || stop() {
+            if left == 0 || Instant::now() >= end {
                 return left;
             }
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
-    /// Ends the couriers; what waits stays in the state.
+    /// Ends the couriers, each at a point where it waits; what is in their queues stays in the state.
     pub fn stop(self) {
+        let couriers: Vec<JoinHandle<()>> =
+            self.running.into_values().map(|running| running.courier).collect();
+        self.runtime.block_on(async {
+            for courier in &couriers {
+                courier.abort();
+            }
+            for courier in couriers {
+                // Its end is all that matters: it was told to end.
+                let _ = courier.await;
+            }
+        });
         self.runtime.shutdown_timeout(Duration::from_secs(2));
     }
 }

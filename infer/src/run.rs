@@ -13,6 +13,7 @@ use model::Model;
 use tracing::{error, info, warn};
 
 use crate::args::{ModelArgs, Run};
+use crate::audit::Audit;
 use crate::classify::{Classifier, Doubts};
 use crate::deliver::Store;
 use crate::incident::Tracker;
@@ -22,7 +23,7 @@ use crate::pipeline::{Pipeline, Settings};
 use crate::policy::{Mode, Policy, ReceiverSettings, Route, Secrets};
 use crate::privileges;
 use crate::receivers::Receivers;
-use crate::sink::Sink;
+use crate::sink::{Parts, Sink};
 use crate::source::{Item, Source};
 
 /// Runs until the input ends or the user stops it.
@@ -34,18 +35,21 @@ pub fn run(args: &Run) -> anyhow::Result<Exit> {
     let interrupt = Interrupt::install().context("cannot listen for Ctrl-C")?;
     let classifiers = load(&args.model)?;
     let policy = policy(args)?;
-    let mut feed = Feed::open(args)?;
-    let node = feed.node(args);
+    // Files first: watching drops the rights to open those of others.
     let store = match &args.state_dir {
         Some(folder) => Store::open(folder)?,
         None => Store::in_memory()?,
     };
+    let audit = args.audit.as_deref().map(Audit::open).transpose()?;
+    let mut feed = Feed::open(args)?;
+    let node = feed.node(args);
     let mut receivers = Receivers::new(Arc::new(store))?;
     receivers.apply(&policy)?;
     let mut pipeline = pipeline(classifiers, &args.model, &policy, &node, feed.label());
     let observed = Observed::start(args, receivers.runtime(), pipeline.classifiers())?;
+    let (limit, window) = (feed.limit(), pipeline.window());
     let out = BufWriter::new(io::stdout().lock());
-    let mut sink = Sink::new(args, policy, out, node, feed.limit(), pipeline.window(), receivers, observed)?;
+    let mut sink = Sink::new(args, out, Parts { policy, node, limit, window, receivers, observed, audit })?;
     if feed.is_live() {
         sink.restore(pipeline.tracker_mut())?;
     }
@@ -56,22 +60,37 @@ pub fn run(args: &Run) -> anyhow::Result<Exit> {
     };
     let finished =
         read.and_then(|()| pipeline.finish(&mut |judgement, tracker| sink.take(judgement, tracker)));
-    let (summary, receivers) = sink.finish();
-    let mut receivers = receivers;
-    let left = receivers.drain(args.drain, || interrupt.is_raised());
+    let (summary, mut receivers) = sink.finish();
+    // A second Ctrl-C ends the process at once.
+    let left = receivers.drain(args.drain);
     let exit = report(&feed, &pipeline);
     summary.say();
-    let undelivered = report_receivers(&receivers, left, args.state_dir.is_some());
+    let undelivered = report_receivers(&receivers, left, args.state_dir.is_some(), feed.is_live());
     receivers.stop();
     finished?;
     undelivered?;
     Ok(exit)
 }
 
+/// The default model, or nothing where this was built without one.
+const DEFAULT_MODEL: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/default.flm"));
+
+/// The model that was built in.
+fn built_in() -> anyhow::Result<Classifier> {
+    if DEFAULT_MODEL.is_empty() {
+        bail!("this infer was built without a default model: name one by --model FILE (`train` makes it)");
+    }
+    let model = Model::from_bytes(DEFAULT_MODEL).context("the built-in model cannot be used")?;
+    let classifier = Classifier::new(model, Doubts::default()).context("the built-in model does not fit")?;
+    let judge = classifier.judge();
+    info!(model = judge.name, hash = judge.hash, "built-in model loaded");
+    Ok(classifier)
+}
+
 /// Loads the models and checks that they fit.
 pub fn load(args: &ModelArgs) -> anyhow::Result<Vec<Classifier>> {
     if args.model.is_empty() {
-        bail!("no model: name one by --model FILE (`train` makes it)");
+        return Ok(vec![built_in()?]);
     }
     let mut classifiers: Vec<Classifier> = Vec::new();
     for path in &args.model {
@@ -318,8 +337,9 @@ fn report(feed: &Feed, pipeline: &Pipeline) -> Exit {
     exit
 }
 
-/// Says what became of the messages; an error where some were neither delivered nor kept for another run.
-fn report_receivers(receivers: &Receivers, left: u64, is_kept: bool) -> anyhow::Result<()> {
+/// Says what became of the messages; an error where some were not delivered, unless a daemon that will be started
+/// again keeps them.
+fn report_receivers(receivers: &Receivers, left: u64, is_kept: bool, is_live: bool) -> anyhow::Result<()> {
     let mut lost = Vec::new();
     for (name, outbox) in receivers.outboxes() {
         let counters = &outbox.counters;
@@ -343,7 +363,10 @@ fn report_receivers(receivers: &Receivers, left: u64, is_kept: bool) -> anyhow::
         return Ok(());
     }
     if is_kept {
-        error!(waiting = left, "what waits is kept for the next run with the same --state-dir");
+        warn!(waiting = left, "what waits is kept for the next run with the same --state-dir");
+    }
+    if is_kept && is_live {
+        return Ok(());
     }
     bail!("messages were not delivered: {}", lost.join("; "))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Context as _;
 use event::{Duration, Label, Timestamp};
@@ -62,23 +62,28 @@ pub struct Sink<W> {
     summary: Summary,
 }
 
+/// What a sink is made of.
+pub struct Parts {
+    pub policy: Policy,
+    pub node: String,
+    /// Goes no further than this, whatever the policy says.
+    pub limit: Mode,
+    /// Length of the windows.
+    pub window: Duration,
+    pub receivers: Receivers,
+    pub observed: Observed,
+    pub audit: Option<Audit>,
+}
+
 impl<W: Write> Sink<W> {
-    #[allow(clippy::too_many_arguments, reason = "the parts of a run, put together in one place")]
-    pub fn new(
-        args: &Run,
-        policy: Policy,
-        out: W,
-        node: String,
-        limit: Mode,
-        window: Duration,
-        receivers: Receivers,
-        observed: Observed,
-    ) -> anyhow::Result<Self> {
+    /// # Errors
+    /// Where a template of the policy cannot be used.
+    pub fn new(args: &Run, out: W, parts: Parts) -> anyhow::Result<Self> {
+        let Parts { policy, node, limit, window, receivers, observed, audit } = parts;
         let file = args.from.as_ref().or(args.record.as_ref()).and_then(|path| path.file_name());
         let recording = file.map(|name| name.to_string_lossy().into_owned());
         let renderer = Renderer::new(&policy, window, recording.clone())?;
-        let audit = args.audit.as_deref().map(Audit::open).transpose()?;
-        let own = own_targets(&policy);
+        let own = own_targets(&policy, args.listen);
         let is_kept = args.state_dir.is_some() && args.from.is_none();
         let decider = Decider::new(policy, limit, own);
         let (print, summary) = (args.print, Summary::default());
@@ -344,9 +349,10 @@ impl<W: Write> Sink<W> {
 }
 
 /// Targets that nothing is done about: the pod that this runs in (by the downward API's POD_NAMESPACE and
-/// POD_NAME), and the receivers' endpoints.
-fn own_targets(policy: &Policy) -> BTreeSet<String> {
+/// POD_NAME), its HTTP endpoint, and those of the receivers.
+fn own_targets(policy: &Policy, listen: Option<SocketAddr>) -> BTreeSet<String> {
     let mut own = BTreeSet::new();
+    own.extend(listen.map(|address| format!("endpoint/{address}/6")));
     if let (Ok(namespace), Ok(pod)) = (std::env::var("POD_NAMESPACE"), std::env::var("POD_NAME")) {
         own.insert(format!("pod/{namespace}/{pod}"));
     }

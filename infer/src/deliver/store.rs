@@ -158,6 +158,9 @@ impl Store {
             }
             Err(std::fs::TryLockError::Error(source)) => return Err(error("lock")(source)),
         }
+        if !folder.join(FILE).exists() {
+            create(folder)?;
+        }
         Self { _lock: Some(lock), ..Self::attach(folder)? }.prepared()
     }
 
@@ -299,6 +302,28 @@ impl Store {
 }
 
 const FILE: &str = "state.redb";
+
+/// Makes an empty state under another name and renames it when it is whole: a crash in between leaves nothing that
+/// looks like a state and is none.
+fn create(folder: &Path) -> Result<(), StoreError> {
+    let unfinished = folder.join("state.redb.new");
+    let failed =
+        |source| StoreError::Folder { operation: "create a state in", path: folder.to_owned(), source };
+    match std::fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let database = Database::builder()
+        .set_concurrency_mode(ConcurrencyMode::MultiWriter)
+        .create(&unfinished)
+        .map_err(|source| StoreError::Database {
+            operation: "create",
+            path: unfinished.clone(),
+            source: Box::new(source.into()),
+        })?;
+    drop(database);
+    std::fs::rename(&unfinished, folder.join(FILE)).map_err(failed)
+}
 
 /// A change that becomes durable as a whole.
 pub struct Transaction<'s> {

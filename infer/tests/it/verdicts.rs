@@ -117,3 +117,17 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
 }
+
+#[test]
+fn without_a_model_the_built_in_one_judges_or_is_asked_for() {
+    let bench = Bench::new(&Script { windows: 2, ..Script::default() });
+    let output = infer(bench.path()).arg("--from").arg(&bench.recording).output().unwrap();
+    let default = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/default.flm");
+    if default.exists() {
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert_eq!(lines(&output).len(), 2 * 2 * 4);
+    } else {
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains("--model FILE"), "{}", stderr(&output));
+    }
+}
