@@ -16,10 +16,12 @@ pub const SPOOFED: Ipv4Addr = Ipv4Addr::new(198, 19, 0, 0);
 /// The router's interface that leads to the server: recordings are made there.
 pub const SERVER_INTERFACE: &str = "server0";
 
+/// Dropped in the order of declaration, the pod before its node: the kernel lets a node's first process end only
+/// when all processes of the node are reaped, and the pod's first process is a child of ours.
 pub struct Topology {
     pub client: Node,
-    pub router: Node,
     pub server: Node,
+    pub router: Node,
 }
 
 impl Topology {
@@ -38,7 +40,7 @@ impl Topology {
         router.run(&format!("ip route add blackhole {SPOOFED}/16"))?;
         router.mount_proc()?;
         server.mount_proc()?;
-        Ok(Self { client, router, server })
+        Ok(Self { client, server, router })
     }
 }
 
