@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use event::{Duration, Event, Timestamp};
-use recording::{Counts, Error, Header, Interface, Options, Writer};
+use recording::{Error, Header, Interface, Options, Writer};
 
 /// When a piece ends, and when it goes. The default is one file without an end.
 #[derive(Clone, Copy, Debug, Default)]
@@ -205,11 +205,6 @@ impl Output {
     pub fn progress(&self) -> (u64, u64) {
         let current = self.writer.as_ref().map_or(0, Writer::bytes_written);
         (self.written.bytes + current, self.written.events)
-    }
-
-    /// Events per channel in the current piece.
-    pub fn counts(&self) -> Counts {
-        self.writer.as_ref().map(|writer| *writer.counts()).unwrap_or_default()
     }
 
     /// Ends the last piece.

@@ -220,6 +220,46 @@ struct Recorder {
     keep: Option<event::Duration>,
     /// Threads that write dumps; whether they could.
     dumps: Vec<JoinHandle<bool>>,
+    live: Live,
+}
+
+/// Tells how the recording goes: each second on a terminal, else a line each minute.
+struct Live {
+    bar: indicatif::ProgressBar,
+    told_at: Instant,
+    told: tc::Counters,
+}
+
+impl Live {
+    fn new() -> Self {
+        Self { bar: cli::counter(0, "recording"), told_at: Instant::now(), told: tc::Counters::default() }
+    }
+
+    fn tell(&mut self, source: &tc::Tc, output: &Output) -> anyhow::Result<()> {
+        let span = self.told_at.elapsed();
+        if span < Duration::from_secs(if self.bar.is_hidden() { 60 } else { 1 }) {
+            return Ok(());
+        }
+        let counters = source.counters()?;
+        let (bytes, events) = output.progress();
+        #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
+        let (rate, each) = (
+            (counters.packets - self.told.packets) as f64 / span.as_secs_f64(),
+            bytes as f64 / events.max(1) as f64,
+        );
+        let text = format!(
+            "{rate:.0} packets/s, {} lost, {events} events, {bytes} bytes on disk, {each:.1} per event",
+            counters.lost
+        );
+        if self.bar.is_hidden() {
+            tracing::info!("{text}");
+        } else {
+            self.bar.set_message(text);
+            self.bar.set_position(counters.packets);
+        }
+        (self.told_at, self.told) = (Instant::now(), counters);
+        Ok(())
+    }
 }
 
 impl Recorder {
@@ -252,6 +292,7 @@ impl Recorder {
             dump_asked,
             keep: args.keep,
             dumps: Vec::new(),
+            live: Live::new(),
         };
         recorder.place_interfaces();
         Ok(recorder)
@@ -264,11 +305,13 @@ impl Recorder {
             self.follow_interfaces()?;
             self.obey()?;
             self.output.tick(self.clock.now())?;
+            self.live.tell(&self.source, &self.output)?;
             if count == 0 {
                 let left = end.map_or(POLL_INTERVAL, |end| end.saturating_duration_since(Instant::now()));
                 std::thread::sleep(left.min(POLL_INTERVAL));
             }
         }
+        self.live.bar.finish_and_clear();
         self.take_from(|source, take| source.stop(take).map(|()| 0)).map(drop)
     }
 
