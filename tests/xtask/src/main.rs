@@ -1,6 +1,7 @@
 //! `cargo xtask`: what a developer of Faultline runs.
 
 mod ebpf;
+mod models;
 mod test;
 mod vm;
 mod workspace;
@@ -15,6 +16,8 @@ use clap::Parser;
 enum Task {
     /// Rebuild the kernel programs that capture embeds, or check that they are what their sources give
     Ebpf(ebpf::Args),
+    /// Fit the committed models again, from the committed recordings
+    Models(models::Args),
     /// Run all tests, and say which were left out for want of what
     Test(test::Args),
     /// Run the live tests in a guest with Debian's kernel
@@ -24,6 +27,7 @@ enum Task {
 fn main() -> ExitCode {
     cli::run(|| match Task::parse() {
         Task::Ebpf(args) => ebpf::run(&args),
+        Task::Models(args) => models::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Vm(args) => vm::run(&args),
     })
