@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand.
 
 mod cut;
+mod doctor;
 mod import;
 mod info;
 mod mark;
@@ -33,6 +34,7 @@ pub enum Command {
     Merge(merge::Merge),
     Mark(mark::Mark),
     Dump(mark::Dump),
+    Doctor(doctor::Doctor),
 }
 
 impl Command {
@@ -46,6 +48,7 @@ impl Command {
             Self::Merge(merge) => merge.run(),
             Self::Mark(mark) => mark.run(),
             Self::Dump(dump) => dump.run(),
+            Self::Doctor(doctor) => doctor.run(),
             Self::Record(record) => record.run(),
         }
     }

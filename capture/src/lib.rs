@@ -27,7 +27,7 @@ pub mod source;
 
 pub use clock::Clock;
 pub use link::{Interface, LinkLayer};
-pub use object::OBJECT;
+pub use object::{OBJECT, missing_capabilities};
 pub use selection::{ParseSelectionError, Selection};
 
 /// How long a reader may sleep between two polls. The kernel programs wake nobody: a wake-up costs more than

@@ -364,3 +364,30 @@ fn without_rights_one_line_says_what_is_missing() {
     assert_eq!(said.lines().count(), 1, "{said}");
     assert!(!folder.path().join("recordings").exists());
 }
+
+#[test]
+fn the_doctor_finds_what_recording_uses() {
+    const TEST: &str = "the_doctor_finds_what_recording_uses";
+    if let Some(reason) = namespace::missing() {
+        return eprintln!("skipped: {TEST}: {reason}");
+    }
+    let doctor = |program: &mut Command| program.args(["doctor", "--json"]).output().unwrap();
+    let healthy = doctor(&mut Command::new(env!("CARGO_BIN_EXE_capture")));
+    let said = String::from_utf8(healthy.stdout).unwrap();
+    assert_eq!(healthy.status.code(), Some(0), "{said}");
+    let checks: Vec<serde_json::Value> = serde_json::from_str(&said).unwrap();
+    let state = |what: &str| checks.iter().find(|check| check["what"] == what).unwrap()["state"].clone();
+    assert_eq!((state("capabilities"), state("packets")), ("ok".into(), "ok".into()));
+
+    let poor = doctor(Command::new("setpriv").args([
+        "--bounding-set=-all",
+        "--inh-caps=-all",
+        env!("CARGO_BIN_EXE_capture"),
+    ]));
+    assert_eq!(poor.status.code(), Some(1));
+    let checks: Vec<serde_json::Value> = serde_json::from_slice(&poor.stdout).unwrap();
+    assert!(
+        checks.iter().any(|check| check["what"] == "packets" && check["state"] == "missing"),
+        "{checks:?}"
+    );
+}
