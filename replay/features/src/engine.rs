@@ -27,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// And this long for the reports of application events.
 const PATIENCE_WITH_L7: Duration = Duration::from_secs(30);
 
+/// Packets whose flows are looked up at once.
+const GROUP: usize = 32;
+
 /// When a window is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closing {
@@ -94,6 +97,8 @@ pub struct Counts {
 pub struct Engine {
     config: Config,
     shards: Vec<Shard>,
+    /// Scratch space.
+    group: Vec<Routed>,
     /// Windows that some shard has open.
     open: BTreeSet<i64>,
     closed: VecDeque<ClosedWindow>,
@@ -119,6 +124,7 @@ impl Engine {
         Self {
             config,
             shards,
+            group: Vec::new(),
             open: BTreeSet::new(),
             closed: VecDeque::new(),
             marks: Vec::new(),
@@ -223,12 +229,24 @@ impl Engine {
         if packets.len() > 1 && rayon::current_num_threads() > 1 {
             self.route_by_shard(packets);
         } else {
-            let shards = self.shards.len();
-            for packet in packets {
-                let routed = Routed::new(packet);
-                self.shards[routed.shard(shards)].packet(packet, &routed);
+            self.route_in_turn(packets);
+        }
+    }
+
+    fn route_in_turn(&mut self, packets: &[Packet]) {
+        let shards = self.shards.len();
+        let mut group = std::mem::take(&mut self.group);
+        for packets in packets.chunks(GROUP) {
+            group.clear();
+            group.extend(packets.iter().map(Routed::new));
+            for routed in &mut group {
+                self.shards[routed.shard(shards)].look_up(routed);
+            }
+            for (packet, routed) in packets.iter().zip(&group) {
+                self.shards[routed.shard(shards)].packet(packet, routed);
             }
         }
+        self.group = group;
     }
 
     fn route_by_shard(&mut self, packets: &[Packet]) {

@@ -58,6 +58,8 @@ pub struct Flow {
     pub initiator: u8,
     pub is_listed_half_open: bool,
     pub is_begun: bool,
+    /// Closed early: its place in the table is free.
+    pub is_closed: bool,
     is_answered: bool,
 }
 
@@ -83,6 +85,7 @@ impl Flow {
             initiator: u8::from(initiator(&key, packet, side) != 0),
             is_listed_half_open: false,
             is_begun: false,
+            is_closed: false,
             is_answered: false,
         }
     }

@@ -24,19 +24,24 @@ const HALF_OPEN: i64 = 60_000_000_000;
 pub struct Routed {
     pub key: Key,
     pub hash: u64,
+    /// Where its flow probably is, as [`Shard::look_up`] found it.
+    pub hint: u32,
     /// The side of the key that sent it.
     pub side: u8,
 }
 
+/// No flow was found.
+const NO_HINT: u32 = u32::MAX;
+
 impl Routed {
     pub fn new(packet: &Packet) -> Self {
         let (key, side) = Key::new(&packet.five_tuple);
-        Self { key, hash: key.hash(), side: u8::from(side != 0) }
+        Self { key, hash: key.hash(), hint: NO_HINT, side: u8::from(side != 0) }
     }
 
     /// For events that have no packet.
     pub fn of(key: Key) -> Self {
-        Self { key, hash: key.hash(), side: 0 }
+        Self { key, hash: key.hash(), hint: NO_HINT, side: 0 }
     }
 
     /// Bits of the hash that the table within the shard does not use first.
@@ -118,6 +123,29 @@ impl Shard {
         }
     }
 
+    /// Finds the flow of a packet to come, and brings what will be read of it into the cache: done for several
+    /// packets before the first of them is taken in, so that the waits for memory overlap.
+    pub fn look_up(&self, routed: &mut Routed) {
+        let flows = &self.flows;
+        let found = self.table.find(routed.hash, |index| flows[*index as usize].key == routed.key);
+        if let Some(index) = found {
+            routed.hint = *index;
+            let flow = &flows[*index as usize];
+            std::hint::black_box((flow.touched, flow.initiator, flow.tcp.last_ack(0), flow.tcp.last_ack(1)));
+            if let Some(window) = self.windows.back()
+                && window.index == flow.place.window
+                && let Some(record) = window.flows.get(flow.place.index as usize)
+            {
+                std::hint::black_box((
+                    record.traffic[0].packets,
+                    record.last,
+                    record.segments.ack,
+                    record.errors,
+                ));
+            }
+        }
+    }
+
     /// Takes in a packet whose flow is in this shard.
     pub fn packet(&mut self, packet: &Packet, routed: &Routed) {
         let side = usize::from(routed.side);
@@ -140,6 +168,10 @@ impl Shard {
     }
 
     fn find_or_insert(&mut self, packet: &Packet, routed: &Routed) -> u32 {
+        let hinted = self.flows.get(routed.hint as usize);
+        if hinted.is_some_and(|flow| flow.key == routed.key && !flow.is_closed) {
+            return routed.hint;
+        }
         let flows = &self.flows;
         if let Some(found) = self.table.find(routed.hash, |index| flows[*index as usize].key == routed.key) {
             return *found;
@@ -194,6 +226,7 @@ impl Shard {
             place = record.other;
         }
         self.release_in_flight(index);
+        self.flows[index as usize].is_closed = true;
         if let Ok(entry) = self.table.find_entry(hash, |found| *found == index) {
             entry.remove();
         }
