@@ -4,6 +4,7 @@
 //! of the bare version 2 mount still counts cpu and pressure per group, so the server joins both.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -216,6 +217,10 @@ fn sweep(parent: &Path) -> Result<()> {
 fn remove(path: &Path) -> Result<()> {
     let deadline = Instant::now() + REMOVAL_LIMIT;
     while let Err(error) = fs::remove_dir(path) {
+        // Another lab was faster.
+        if error.kind() == ErrorKind::NotFound {
+            return Ok(());
+        }
         if Instant::now() >= deadline {
             bail!("{}: {error}", path.display());
         }

@@ -61,8 +61,11 @@ fn sweep() -> Result<()> {
         let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next());
         if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
             tracing::info!("removing what a killed lab left behind: {}", entry.path().display());
-            std::fs::remove_dir_all(entry.path())
-                .with_context(|| format!("cannot remove {}", entry.path().display()))?;
+            match std::fs::remove_dir_all(entry.path()) {
+                // Another lab was faster.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                result => result.with_context(|| format!("cannot remove {}", entry.path().display()))?,
+            }
         }
     }
     Ok(())

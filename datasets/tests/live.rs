@@ -193,7 +193,7 @@ fn a_killed_lab_leaves_no_process_and_the_next_one_sweeps_the_rest() {
     }
     let (pid, _, traces) = end_in_the_middle(Signal::SIGKILL);
     assert_gone(&traces);
-    assert_ne!(belongings(pid), Vec::<String>::new(), "a killed process cannot remove its files");
+    // Control groups and files stay, until the next lab, which may be another test's.
     let output =
         finish(lab(&["run", "--fault", "0", "--duration", "1"]).spawn().unwrap(), Duration::from_secs(60));
     assert!(output.status.success(), "{output:?}");
