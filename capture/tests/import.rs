@@ -42,8 +42,8 @@ fn packets(path: &Path) -> (Reader, Vec<Packet>) {
         .events()
         .filter_map(|event| match event.unwrap() {
             Event::Packet(packet) => Some(packet),
-            // One of the captures says what its capturing side lost.
-            Event::Loss(_) => None,
+            // One of the captures says what its capturing side lost; many hold application messages.
+            Event::Loss(_) | Event::L7(_) => None,
             other => panic!("{other:?}"),
         })
         .collect();
@@ -153,4 +153,58 @@ fn recordings_hold_what_the_captures_held() {
         compared += 1;
     }
     assert_eq!(compared, 40);
+}
+
+#[test]
+fn flows_of_hubble_stand_between_the_packets_of_their_time() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.pcap"), pcap(&[1, 3])).unwrap();
+    let flow = |second: u8| {
+        format!(
+            r#"{{"flow":{{"time":"1970-01-01T00:00:0{second}Z","verdict":"FORWARDED","l4":{{"TCP":{{"source_port":9,"destination_port":80}}}},
+            "IP":{{"source":"198.18.0.1","destination":"198.18.0.2"}},"l7":{{"type":"REQUEST","http":{{"method":"GET","url":"/secret"}}}}}}}}"#
+        )
+        .replace('\n', "")
+    };
+    let lines = [flow(2), "{\"flow\": 7}".to_owned(), "level=info msg=hello".to_owned(), flow(4)].join("\n");
+    std::fs::write(folder.path().join("flows.jsonl"), lines).unwrap();
+    let output = capture(
+        folder.path(),
+        &["import", "a.pcap", "--hubble", "flows.jsonl", "--redact", "-o", "out.mcap"],
+    );
+    assert_eq!(output.status.code(), Some(3), "a bad line is damage: {}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("flows.jsonl: line 2: "), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("4 lines, 1 bad, 1 of other kinds; 2 messages read, 2 used"));
+    let mut reader = Reader::open(folder.path().join("out.mcap")).unwrap();
+    let events: Vec<Event> = reader.events().map(Result::unwrap).collect();
+    let seconds: Vec<_> = events.iter().map(|event| (event.source(), event.time().as_secs())).collect();
+    let (packets, l7) = (event::Source::Packets, event::Source::L7);
+    assert_eq!(seconds, [(packets, 1), (l7, 2), (packets, 3), (l7, 4)]);
+    assert!(!format!("{events:?}").contains("secret"));
+    let alone = capture(folder.path(), &["import", "--hubble", "flows.jsonl", "-o", "alone.mcap"]);
+    assert_eq!(alone.status.code(), Some(3));
+}
+
+/// DNS over UDP, whose payload the capture holds.
+#[test]
+fn application_messages_are_read_from_payload_unless_told_otherwise() {
+    let folder = tempfile::tempdir().unwrap();
+    let query =
+        [&[0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0], b"\x07example\x03com\0".as_slice(), &[0, 1, 0, 1]].concat();
+    let udp = [40_000, 53, u16::try_from(8 + query.len()).unwrap(), 0].map(u16::to_be_bytes).concat();
+    let length = u16::try_from(20 + udp.len() + query.len()).unwrap().to_be_bytes();
+    let ip = [0x45, 0, length[0], length[1], 0, 1, 0, 0, 64, 17, 0, 0, 198, 18, 0, 1, 198, 18, 0, 2];
+    let bytes = [[2; 12].as_slice(), &[8, 0], &ip, &udp, &query].concat();
+    let size = u32::try_from(bytes.len()).unwrap();
+    let header = [0xa1b2_c3d4, 0x0004_0002, 0, 0, 65_535, 1, 5, 0, size, size].map(u32::to_le_bytes).concat();
+    std::fs::write(folder.path().join("dns.pcap"), [header, bytes].concat()).unwrap();
+    for (flags, expected) in
+        [(&[][..], 2), (&["--l7", "dns,http"], 2), (&["--l7", "http"], 1), (&["--l7", "none"], 1)]
+    {
+        let name = format!("out{}.mcap", flags.concat());
+        let output = capture(folder.path(), &[&["import", "dns.pcap", "-o", &name], flags].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let mut reader = Reader::open(folder.path().join(&name)).unwrap();
+        assert_eq!(reader.events().count(), expected, "{flags:?}");
+    }
 }

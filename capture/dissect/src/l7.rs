@@ -9,9 +9,10 @@ mod http1;
 mod http2;
 mod kafka;
 mod recent;
-mod redact;
 mod stream;
 mod tls;
+
+use std::fmt;
 
 use event::{
     Duration, FiveTuple, Fragment, L7Flow, L7Message, L7Origin, L7Type, Packet, Protocol, TcpFlags,
@@ -59,6 +60,24 @@ pub struct L7Counts {
     pub connections_forgotten: u64,
     /// Requests forgotten while they waited for their response.
     pub requests_forgotten: u64,
+}
+
+impl fmt::Display for L7Counts {
+    /// One line: what was found, then only what did occur.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} requests and {} responses read from payload", self.requests, self.responses)?;
+        let imperfect = [
+            (self.unpaired, "responses without their request"),
+            (self.malformed, "malformed heads"),
+            (self.places_lost, "places lost"),
+            (self.connections_forgotten, "connections forgotten"),
+            (self.requests_forgotten, "requests forgotten"),
+        ];
+        for (count, what) in imperfect.iter().filter(|(count, _)| *count > 0) {
+            write!(f, "; {count} {what}")?;
+        }
+        Ok(())
+    }
 }
 
 /// Reads application messages out of packets, in the order in which the packets come.
@@ -195,7 +214,7 @@ impl Emitter<'_> {
         mut message: L7Message,
     ) {
         if self.redact {
-            redact::redact(&mut message);
+            message.redact();
         }
         self.found.push(L7Flow {
             time,

@@ -95,6 +95,19 @@ pub enum L7Message {
     Tls(TlsMessage),
 }
 
+impl L7Message {
+    /// Takes out names and paths; codes, methods and kinds stay.
+    pub fn redact(&mut self) {
+        match self {
+            Self::None => {}
+            Self::Dns(dns) => dns.query.clear(),
+            Self::Http(http) => http.path.clear(),
+            Self::Kafka(kafka) => kafka.topic.clear(),
+            Self::Tls(tls) => tls.server_name.clear(),
+        }
+    }
+}
+
 /// One application event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct L7Flow {

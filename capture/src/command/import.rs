@@ -1,40 +1,71 @@
 //! `capture import`: captures made elsewhere become a recording.
 
-use std::path::PathBuf;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use cli::{Exit, Interrupt};
-use dissect::Capture;
-use event::{Event, Label, Loss, LossCause, Packet, Source, Timestamp};
+use dissect::{Capture, L7, L7Options};
+use event::{Event, L7Flow, Label, Loss, LossCause, Source, Timestamp};
+use hubble::{Converter, JsonReader};
 use recording::{Header, Interface, Options, Writer};
 
-/// Turn pcap and pcapng files into a recording
+/// Turn pcap and pcapng files, and Hubble's flows, into a recording
 ///
-/// Several files become one recording, merged by time. Files may be packed with gzip or zstd. Payload is not
-/// kept. What cannot be used is counted by reason on stderr.
+/// Several files become one recording, merged by time. Captures may be packed with gzip or zstd. Payload is not
+/// kept: of application messages (DNS, HTTP, gRPC, Kafka, TLS hellos) the method, path, names and status are,
+/// never header values, query strings or bodies. What cannot be used is counted by reason on stderr.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   capture import trace.pcap -o trace.mcap
   tcpdump -w - port 80 | capture import - -o trace.mcap
-  capture import eth0.pcapng.gz eth1.pcapng.gz --label packet-loss -o both.mcap")]
+  capture import eth0.pcapng.gz eth1.pcapng.gz --label packet-loss -o both.mcap
+  capture import node.pcap --hubble flows.jsonl -o node.mcap")]
 pub struct Import {
     /// Captures to read; - is standard input
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required_unless_present = "hubble", value_name = "FILE")]
     inputs: Vec<PathBuf>,
+
+    /// Hubble's flows as JSON lines (`hubble observe -o json`, or the agent's export)
+    #[arg(long, value_name = "FILE")]
+    hubble: Vec<PathBuf>,
 
     /// The recording to write; it must not exist yet
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
 
     /// The label of all that is in it: a number, or a fault's name
-    #[arg(long, value_name = "LABEL")]
+    #[arg(short, long, value_name = "LABEL")]
     label: Option<Label>,
 
     /// Which packet of a tunnel (VXLAN, Geneve, GRE, IP in IP) counts
     #[arg(long, value_enum, default_value_t, value_name = "WHICH")]
     tunnel: Tunnel,
+
+    /// Which application messages to read from the captures' payload
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "PROTOCOLS",
+          default_values_t = [L7Choice::Dns, L7Choice::Http, L7Choice::Kafka, L7Choice::Tls])]
+    l7: Vec<L7Choice>,
+
+    /// Leave the names and paths out of application messages
+    #[arg(long)]
+    redact: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum L7Choice {
+    Dns,
+    /// HTTP/1, HTTP/2 and gRPC
+    Http,
+    Kafka,
+    /// The hellos: server name and version
+    Tls,
+    /// None at all
+    None,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -68,31 +99,54 @@ impl Import {
             }
             input.pass_on(&mut writer)?;
         }
-        for input in &inputs {
-            input.write_losses(&mut writer)?;
-            tracing::info!("{}: {}", input.capture.name(), input.capture.counts());
+        for input in &mut inputs {
+            input.end(&mut writer)?;
         }
         let summary = writer.finish()?;
-        let packets = summary.counts.get(Source::Packets);
-        tracing::info!("{}: {packets} packets in {} bytes", self.output.display(), summary.bytes);
+        let of = |source| summary.counts.get(source);
+        tracing::info!(
+            "{}: {} packets and {} L7 events in {} bytes",
+            self.output.display(),
+            of(Source::Packets),
+            of(Source::L7),
+            summary.bytes
+        );
         if is_interrupted {
             bail!("interrupted: {} holds the packets up to here and is whole", self.output.display());
         }
         Ok(if inputs.iter().any(|input| input.is_damaged) { Exit::Damaged } else { Exit::Done })
     }
 
-    /// Opens all before anything is written, each at its first packet.
+    /// Opens all before anything is written, each at its first event.
     fn open(&self) -> anyhow::Result<Vec<Input>> {
-        let open = |path: &PathBuf| {
-            let mut input = Input::new(Capture::open(path, self.tunnel.into())?);
-            input.step();
-            Ok(input)
-        };
-        self.inputs.iter().map(open).collect()
+        let mut inputs = Vec::new();
+        for path in &self.inputs {
+            let capture = Capture::open(path, self.tunnel.into())?;
+            let packets = Packets { capture, l7: L7::new(self.l7_options()), interfaces: Vec::new() };
+            inputs.push(Input::new(Origin::Packets(Box::new(packets))));
+        }
+        for path in &self.hubble {
+            inputs.push(Input::new(Origin::Flows(Box::new(Flows::open(path, self.redact)?))));
+        }
+        for input in &mut inputs {
+            input.fill()?;
+        }
+        Ok(inputs)
+    }
+
+    fn l7_options(&self) -> L7Options {
+        let has = |choice| self.l7.contains(&choice);
+        L7Options {
+            dns: has(L7Choice::Dns),
+            http: has(L7Choice::Http),
+            kafka: has(L7Choice::Kafka),
+            tls: has(L7Choice::Tls),
+            redact: self.redact,
+        }
     }
 
     fn create(&self, inputs: &mut [Input]) -> anyhow::Result<Writer> {
-        let names: Vec<&str> = inputs.iter().map(|input| input.capture.name()).collect();
+        let names: Vec<&str> = inputs.iter().map(|input| input.name()).collect();
         let header = Header {
             tool: concat!("capture ", env!("CARGO_PKG_VERSION")).to_owned(),
             command: std::env::args().collect::<Vec<_>>().join(" "),
@@ -110,50 +164,115 @@ impl Import {
     }
 }
 
-/// The input whose next packet is the earliest, the first named of equals.
+/// The input whose next event is the earliest, the first named of equals.
 fn earliest(inputs: &mut [Input]) -> Option<&mut Input> {
-    inputs
-        .iter_mut()
-        .filter(|input| input.next.is_some())
-        .min_by_key(|input| input.next.map(|next| next.time))
+    let waiting = inputs.iter_mut().filter(|input| !input.queue.is_empty());
+    waiting.min_by_key(|input| input.queue.front().map(Event::time))
 }
 
-/// One capture, and what of it goes into the recording.
+/// One file, and what of it waits to be written.
 struct Input {
-    capture: Capture,
-    next: Option<Packet>,
-    /// The recording's interface for each of the capture's, with the times of its first and last packet.
-    interfaces: Vec<(u32, Option<(Timestamp, Timestamp)>)>,
+    origin: Origin,
+    queue: VecDeque<Event>,
     is_damaged: bool,
 }
 
+enum Origin {
+    Packets(Box<Packets>),
+    Flows(Box<Flows>),
+}
+
 impl Input {
-    fn new(capture: Capture) -> Self {
-        Self { capture, next: None, interfaces: Vec::new(), is_damaged: false }
+    fn new(origin: Origin) -> Self {
+        Self { origin, queue: VecDeque::new(), is_damaged: false }
     }
 
-    fn step(&mut self) {
-        self.next = match self.capture.next() {
-            Ok(seen) => seen.map(|seen| seen.packet),
-            Err(damage) => {
-                tracing::error!("{damage}");
-                self.is_damaged = true;
-                None
-            }
+    fn name(&self) -> &str {
+        match &self.origin {
+            Origin::Packets(packets) => packets.capture.name(),
+            Origin::Flows(flows) => &flows.name,
+        }
+    }
+
+    /// Reads until there is something to write, or the end.
+    fn fill(&mut self) -> anyhow::Result<()> {
+        self.is_damaged |= match &mut self.origin {
+            Origin::Packets(packets) => packets.fill(&mut self.queue),
+            Origin::Flows(flows) => flows.fill(&mut self.queue)?,
         };
+        Ok(())
     }
 
     fn pass_on(&mut self, writer: &mut Writer) -> anyhow::Result<()> {
-        let Some(mut packet) = self.next else { return Ok(()) };
-        self.add_interfaces(writer)?;
+        let Some(mut event) = self.queue.pop_front() else { return Ok(()) };
+        if let (Origin::Packets(packets), Event::Packet(packet)) = (&mut self.origin, &mut event) {
+            packets.add_interfaces(writer)?;
+            packets.translate(packet);
+        }
+        writer.write(&event)?;
+        if self.queue.is_empty() {
+            self.fill()?;
+        }
+        Ok(())
+    }
+
+    fn add_interfaces(&mut self, writer: &mut Writer) -> anyhow::Result<()> {
+        match &mut self.origin {
+            Origin::Packets(packets) => packets.add_interfaces(writer),
+            Origin::Flows(_) => Ok(()),
+        }
+    }
+
+    fn end(&mut self, writer: &mut Writer) -> anyhow::Result<()> {
+        match &self.origin {
+            Origin::Packets(packets) => packets.end(writer),
+            Origin::Flows(flows) => {
+                flows.end();
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A capture file.
+struct Packets {
+    capture: Capture,
+    l7: L7,
+    /// The recording's interface for each of the capture's, with the times of its first and last packet.
+    interfaces: Vec<(u32, Option<(Timestamp, Timestamp)>)>,
+}
+
+impl Packets {
+    /// The next packet and the messages it completes. Whether the file is damaged.
+    fn fill(&mut self, queue: &mut VecDeque<Event>) -> bool {
+        let mut found: Vec<L7Flow> = Vec::new();
+        let is_damaged = match self.capture.next() {
+            Ok(Some(seen)) => {
+                queue.push_back(Event::Packet(seen.packet));
+                self.l7.observe(&seen.packet, seen.payload, &mut found);
+                false
+            }
+            Ok(None) => {
+                self.l7.finish(&mut found);
+                false
+            }
+            Err(damage) => {
+                tracing::error!("{damage}");
+                self.l7.finish(&mut found);
+                true
+            }
+        };
+        queue.extend(found.into_iter().map(|flow| Event::L7(Box::new(flow))));
+        is_damaged
+    }
+
+    /// From the capture's interface to the recording's.
+    fn translate(&mut self, packet: &mut event::Packet) {
         if let Some((place, span)) = self.interfaces.get_mut(packet.interface as usize) {
             packet.interface = *place;
             let (first, last) = span.unwrap_or((packet.time, packet.time));
             *span = Some((first.min(packet.time), last.max(packet.time)));
         }
-        writer.write_packet(&packet)?;
-        self.step();
-        Ok(())
     }
 
     /// A pcapng file may describe interfaces at any point.
@@ -166,8 +285,8 @@ impl Input {
         Ok(())
     }
 
-    /// What the capturing side says it lost.
-    fn write_losses(&self, writer: &mut Writer) -> anyhow::Result<()> {
+    /// What the capturing side says it lost, and what became of the packets.
+    fn end(&self, writer: &mut Writer) -> anyhow::Result<()> {
         for (found, (place, span)) in self.capture.interfaces().iter().zip(&self.interfaces) {
             let Some((first, last)) = *span else { continue };
             if found.lost > 0 {
@@ -182,6 +301,67 @@ impl Input {
                 }))?;
             }
         }
+        tracing::info!("{}: {}", self.capture.name(), self.capture.counts());
+        let l7 = self.l7.counts();
+        if l7 != dissect::L7Counts::default() {
+            tracing::info!("{}: {l7}", self.capture.name());
+        }
         Ok(())
+    }
+}
+
+/// A file of Hubble's flows.
+struct Flows {
+    name: String,
+    reader: JsonReader<BufReader<File>>,
+    converter: Converter,
+    redact: bool,
+    bad_lines: u64,
+}
+
+impl Flows {
+    /// Bad lines that are told one by one; the others are counted.
+    const TOLD: u64 = 10;
+
+    fn open(path: &Path, redact: bool) -> anyhow::Result<Self> {
+        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        let (name, reader) = (path.display().to_string(), JsonReader::new(BufReader::new(file)));
+        Ok(Self { name, reader, converter: Converter::default(), redact, bad_lines: 0 })
+    }
+
+    /// The next event. Whether lines before it were bad.
+    fn fill(&mut self, queue: &mut VecDeque<Event>) -> anyhow::Result<bool> {
+        let bad_before = self.bad_lines;
+        while queue.is_empty() {
+            let read: io::Result<_> = self.reader.next();
+            match read.with_context(|| format!("cannot read {}", self.name))? {
+                None => break,
+                Some(Ok(message)) => {
+                    queue.extend(self.converter.event(&message, None).map(|event| self.redacted(event)))
+                }
+                Some(Err(bad)) => {
+                    self.bad_lines += 1;
+                    if self.bad_lines <= Self::TOLD {
+                        tracing::error!("{}: line {}: {}", self.name, bad.number, bad.reason);
+                    }
+                }
+            }
+        }
+        Ok(self.bad_lines > bad_before)
+    }
+
+    fn redacted(&self, mut event: Event) -> Event {
+        if let Event::L7(flow) = &mut event
+            && self.redact
+        {
+            flow.message.redact();
+        }
+        event
+    }
+
+    fn end(&self) {
+        let (name, counts) = (&self.name, self.converter.counts());
+        let (lines, others) = (self.reader.lines(), self.reader.other_lines());
+        tracing::info!("{name}: {lines} lines, {} bad, {others} of other kinds; {counts}", self.bad_lines);
     }
 }
