@@ -1,5 +1,6 @@
 //! `cargo xtask`: what a developer of Faultline runs.
 
+mod demo;
 mod ebpf;
 mod models;
 mod test;
@@ -14,6 +15,8 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "cargo xtask", after_help = cli::EXIT_CODES)]
 enum Task {
+    /// Show the whole way from recording to webhook
+    Demo(demo::Args),
     /// Rebuild the kernel programs that capture embeds, or check that they are what their sources give
     Ebpf(ebpf::Args),
     /// Fit the committed models again, from the committed recordings
@@ -22,13 +25,18 @@ enum Task {
     Test(test::Args),
     /// Run the live tests in a guest with Debian's kernel
     Vm(vm::Args),
+    /// Part of the demo's live round
+    #[command(hide = true)]
+    Receive(demo::Receive),
 }
 
 fn main() -> ExitCode {
     cli::run(|| match Task::parse() {
+        Task::Demo(args) => demo::run(&args),
         Task::Ebpf(args) => ebpf::run(&args),
         Task::Models(args) => models::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Vm(args) => vm::run(&args),
+        Task::Receive(args) => demo::receive(&args),
     })
 }

@@ -7,12 +7,12 @@ use anyhow::Context as _;
 use cli::Exit;
 
 use super::receiver::Receiver;
-use super::{Stage, indented, say, webhook};
+use super::{Stage, indented, say};
 
 /// Where the receiver listens, on the loopback of the lab's server node.
 const ADDRESS: &str = "127.0.0.1:9000";
-/// The fault lasts this long; the run takes some seconds more for its warm-up.
-const SECONDS: &str = "15";
+/// The fault lasts five windows; an incident takes three of them. The run takes some seconds more to warm up.
+const SECONDS: &str = "25";
 
 /// Prints each body that is posted to ADDRESS as a line, until it is ended.
 #[derive(clap::Args)]
@@ -40,15 +40,16 @@ pub fn run(stage: &Stage) -> anyhow::Result<()> {
     }
     let bodies = stage.folder.join("webhooks.jsonl");
     let receiver = std::env::current_exe().context("this program has no path")?;
-    let infer = "infer --model model.flm --iface server0 --window 5";
+    let infer = "infer --model model.flm --iface server0";
+    // The shell becomes infer, which the lab asks to stop; the receiver ends with the node.
     let with = format!(
-        "'{}' receive {ADDRESS} > '{}' & '{}'/{infer} --webhook http://{ADDRESS}/ > verdicts.jsonl; kill $!",
+        "'{}' receive {ADDRESS} > '{}' & exec '{}'/{infer} --webhook http://{ADDRESS}/ > verdicts.jsonl",
         receiver.display(),
         bodies.display(),
         stage.programs.display()
     );
     say(&format!(
-        "$ lab run --fault packet-loss --severity high --duration {SECONDS} --with \"{infer} ...\"   # live"
+        "$ lab run --fault packet-loss --severity high --duration {SECONDS} --with \"{infer} --webhook http://{ADDRESS}/\""
     ))?;
     let mut lab = stage.program("lab");
     lab.args(["run", "--fault", "packet-loss", "--severity", "high", "--seed", "7"]);
@@ -57,7 +58,15 @@ pub fn run(stage: &Stage) -> anyhow::Result<()> {
     let said = String::from_utf8_lossy(&output.stderr);
     anyhow::ensure!(output.status.success(), "lab run ended with {}: {said}", output.status);
     let arrived = fs::read_to_string(&bodies).with_context(|| format!("cannot read {}", bodies.display()))?;
-    let first = arrived.lines().next().context("the live round brought no webhook")?;
-    say(&format!("  {} webhooks arrived while the fault lasted; the first:", arrived.lines().count()))?;
-    webhook(first)
+    let mut events = arrived.lines().map(serde_json::from_str::<serde_json::Value>);
+    let first = events.next().context("the live round brought no webhook")??;
+    let data = &first["data"];
+    say(&format!(
+        "  live: {} incidents reported while the fault lasted, the first {} ({}) of {}, confidence {:.2}",
+        arrived.lines().count(),
+        data["fault"].as_str().unwrap_or("?"),
+        data["status"].as_str().unwrap_or("?"),
+        first["subject"].as_str().unwrap_or("?"),
+        data["confidence"].as_f64().unwrap_or(0.0),
+    ))
 }

@@ -3,6 +3,7 @@
 mod live;
 mod receiver;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -31,6 +32,9 @@ const PROGRAMS: [&str; 5] = ["capture", "replay", "train", "infer", "lab"];
 
 /// A webhook comes after the first windows of the recording were judged; a busy machine takes longer.
 const WEBHOOK_LIMIT: Duration = Duration::from_secs(60);
+
+/// Columns of a screen.
+const WIDTH: usize = 110;
 
 /// The columns that the demo shows of the rows.
 const SHOWN: [&str; 9] = [
@@ -73,7 +77,8 @@ impl Stage {
     fn set() -> anyhow::Result<Self> {
         say("building the programs (the first time takes some minutes)")?;
         let mut command = cargo();
-        command.args(["build", "--release", "--locked", "--quiet"]);
+        // The profile of the tests: fast enough here, and built once for both.
+        command.args(["build", "--locked", "--quiet"]);
         for program in PROGRAMS {
             command.args(["--package", program]);
         }
@@ -85,7 +90,7 @@ impl Stage {
         }
         fs::create_dir_all(folder.join("rows"))
             .with_context(|| format!("cannot create {}", folder.display()))?;
-        Ok(Self { folder, programs: root().join("target/release") })
+        Ok(Self { folder, programs: root().join("target/debug") })
     }
 
     fn program(&self, name: &str) -> Command {
@@ -98,7 +103,7 @@ impl Stage {
     fn replay(&self, recordings: &[&PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
         say("$ for r in datasets/*/*.mcap; do replay $r --window 5 > rows/$(basename $r .mcap).csv; done")?;
         let mut files = Vec::new();
-        let mut samples = Vec::new();
+        let mut samples = BTreeMap::new();
         let mut total = 0;
         for recording in recordings {
             let name = recording.file_stem().context("a recording has a name")?;
@@ -109,17 +114,11 @@ impl Stage {
             let header = reader.headers()?.clone();
             let records: Vec<csv::StringRecord> = reader.records().collect::<Result<_, _>>()?;
             total += records.len();
-            // A row of each kind, from the middle of its recording.
-            let label = header.iter().position(|name| name == "anomaly_label");
-            let faulty = records.iter().rfind(|record| label.and_then(|l| record.get(l)) != Some("0"));
-            if let Some(record) = faulty.or(records.get(records.len() / 2))
-                && samples.len() < 4
-            {
-                samples.push(shown(&header, record));
-            }
+            records.iter().for_each(|record| sample(&header, record, &mut samples));
             files.push(rows);
         }
         say(&format!("  {} recordings, {total} rows of 103 columns, some of them:", recordings.len()))?;
+        let samples: Vec<Vec<String>> = samples.into_values().map(|(_, cells)| cells).collect();
         table(&SHOWN.map(str::to_owned), &samples)?;
         Ok(files)
     }
@@ -176,9 +175,19 @@ fn finish(command: &mut Command) -> anyhow::Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-fn shown(header: &csv::StringRecord, record: &csv::StringRecord) -> Vec<String> {
+/// Keeps, of each label, the row with the most packets.
+fn sample(
+    header: &csv::StringRecord,
+    record: &csv::StringRecord,
+    samples: &mut BTreeMap<String, (u64, Vec<String>)>,
+) {
     let cell = |name: &str| header.iter().position(|column| column == name).and_then(|at| record.get(at));
-    SHOWN.iter().map(|name| cell(name).unwrap_or("").chars().take(12).collect()).collect()
+    let packets = cell("packet_count").and_then(|count| count.parse().ok()).unwrap_or(0);
+    let best = samples.entry(cell("anomaly_label").unwrap_or("").to_owned()).or_default();
+    if packets > best.0 {
+        let cells = SHOWN.iter().map(|name| cell(name).unwrap_or("").chars().take(12).collect());
+        *best = (packets, cells.collect());
+    }
 }
 
 /// Prints aligned columns.
@@ -193,14 +202,37 @@ fn table(header: &[String], rows: &[Vec<String>]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints a webhook's body, pretty where it is JSON.
+/// Prints a webhook's body: one line for each thing it says.
 fn webhook(body: &str) -> anyhow::Result<()> {
     let value: serde_json::Value = serde_json::from_str(body).context("the webhook's body is no JSON")?;
-    indented(&serde_json::to_string_pretty(&value)?)
+    let members = value.as_object().context("the webhook's body is no JSON object")?;
+    for (name, member) in members {
+        match member.as_object() {
+            None => say(&format!("  {name}: {member}"))?,
+            Some(inner) => {
+                say(&format!("  {name}:"))?;
+                for (name, member) in inner {
+                    say(&cut(&format!("    {name}: {member}")))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The line as far as a screen shows it; the dots say that it goes on.
+fn cut(line: &str) -> String {
+    match line.char_indices().nth(WIDTH) {
+        Some((at, _)) => format!("{}...", &line[..at]),
+        None => line.to_owned(),
+    }
 }
 
 fn indented(text: &str) -> anyhow::Result<()> {
-    text.trim_end().lines().try_for_each(|line| say(&format!("  {line}")))
+    text.trim_end()
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .try_for_each(|line| say(&cut(&format!("  {line}"))))
 }
 
 fn say(line: &str) -> anyhow::Result<()> {
