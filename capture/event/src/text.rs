@@ -41,6 +41,7 @@ mod tests {
         ] {
             assert_eq!(url_path(target.as_bytes()), expected);
         }
-        assert_eq!(url_path("/ä".repeat(200).as_bytes()).len(), 255);
+        // The 256th byte is the first half of a character.
+        assert_eq!(url_path(format!("/{}", "ä".repeat(200)).as_bytes()).len(), 255);
     }
 }

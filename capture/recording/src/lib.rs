@@ -15,6 +15,7 @@ mod channel;
 mod error;
 mod format;
 mod header;
+mod lengths;
 mod message;
 mod packets;
 mod reader;

@@ -11,6 +11,7 @@ use mcap::records::{self, op};
 use crate::channel::{self, CHANNELS, Counts};
 use crate::format::{MAX_CHUNK, PROFILE, VERSION, metadata};
 use crate::header::{self, MAX_INTERFACES};
+use crate::lengths;
 use crate::packets::Decoder;
 use crate::scan::{Record, Scan, Step};
 use crate::{ClockPair, Damage, Error, Fault, Header, Interface, message};
@@ -310,7 +311,7 @@ impl Reader {
     }
 
     fn take_mcap_header(&mut self, record: Record) -> Result<Option<Fault>, Error> {
-        match mcap::parse_record(record.opcode, self.scan.body(record)) {
+        match parse(record.opcode, self.scan.body(record)) {
             Ok(records::Record::Header(header)) if header.profile == PROFILE => {
                 self.scan.pass(record);
                 Ok(None)
@@ -319,18 +320,16 @@ impl Reader {
                 Err(Error::NotARecording { path: self.path.clone(), profile: header.profile })
             }
             Ok(_) => Ok(Some(Fault::Opcode { opcode: record.opcode })),
-            Err(error) => Ok(Some(Fault::Record { opcode: record.opcode, reason: error.to_string() })),
+            Err(fault) => Ok(Some(fault)),
         }
     }
 
     fn take_metadata(&mut self, record: Record) -> Result<Result<(), Fault>, Error> {
-        let parsed = mcap::parse_record(record.opcode, self.scan.body(record));
+        let parsed = parse(record.opcode, self.scan.body(record));
         let mut metadata = match parsed {
             Ok(records::Record::Metadata(metadata)) => metadata,
             Ok(_) => return Ok(Err(Fault::Opcode { opcode: record.opcode })),
-            Err(error) => {
-                return Ok(Err(Fault::Record { opcode: record.opcode, reason: error.to_string() }));
-            }
+            Err(fault) => return Ok(Err(fault)),
         };
         if !metadata.name.starts_with(metadata::HEADER) {
             // Another tool's own.
@@ -411,11 +410,8 @@ impl Reader {
     }
 
     fn take_in_chunk(&mut self, offset: u64, opcode: u8, body: &[u8], start: usize) -> Result<(), Fault> {
-        let fault = |error: mcap::McapError| Fault::Record { opcode, reason: error.to_string() };
         if opcode == op::MESSAGE {
-            let records::Record::Message { header, data } =
-                mcap::parse_record(opcode, body).map_err(fault)?
-            else {
+            let records::Record::Message { header, data } = parse(opcode, body)? else {
                 return Err(Fault::Opcode { opcode });
             };
             let start = start + (body.len() - data.len());
@@ -426,8 +422,7 @@ impl Reader {
 
     /// A record that may stand inside a chunk or outside, other than a message.
     fn take_in(&mut self, opcode: u8, body: &[u8]) -> Result<(), Fault> {
-        let fault = |error: mcap::McapError| Fault::Record { opcode, reason: error.to_string() };
-        match mcap::parse_record(opcode, body).map_err(fault)? {
+        match parse(opcode, body)? {
             records::Record::Schema { header, .. } => {
                 self.schemas.insert(header.id, header.name);
                 Ok(())
@@ -562,9 +557,7 @@ fn unpack(
     chunk: &mut Vec<u8>,
 ) -> Result<(), Fault> {
     chunk.clear();
-    let parsed = mcap::parse_record(op::CHUNK, body)
-        .map_err(|error| Fault::Record { opcode: op::CHUNK, reason: error.to_string() })?;
-    let records::Record::Chunk { header, data } = parsed else {
+    let records::Record::Chunk { header, data } = parse(op::CHUNK, body)? else {
         return Err(Fault::Opcode { opcode: op::CHUNK });
     };
     if header.uncompressed_size > MAX_CHUNK {
@@ -621,4 +614,13 @@ impl Iterator for Events<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         self.0.next_event().transpose()
     }
+}
+
+/// A record as the `mcap` crate tells it, where the lengths inside are true.
+fn parse(opcode: u8, body: &[u8]) -> Result<records::Record<'_>, Fault> {
+    if !lengths::fit(opcode, body) {
+        let reason = "a length inside it goes beyond its end".to_owned();
+        return Err(Fault::Record { opcode, reason });
+    }
+    mcap::parse_record(opcode, body).map_err(|error| Fault::Record { opcode, reason: error.to_string() })
 }

@@ -95,6 +95,14 @@ fn send_udp(pair: &Pair, to: SocketAddr, count: usize, size: usize) {
     });
 }
 
+/// Waits until a first datagram has arrived: until neighbours are resolved, the kernel keeps what is sent back,
+/// and it would come after the test has looked.
+fn reach(pair: &Pair, sink: &UdpSocket, to: SocketAddr) {
+    send_udp(pair, to, 1, 1);
+    sink.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    sink.recv(&mut [0; 16]).expect("the first datagram arrives");
+}
+
 #[test]
 fn every_datagram_is_recorded_once_for_each_direction() {
     const TEST: &str = "every_datagram_is_recorded_once_for_each_direction";
@@ -103,6 +111,7 @@ fn every_datagram_is_recorded_once_for_each_direction() {
     for to in [pair.right_v4(7001), pair.right_v6(7002)] {
         // A socket that takes them, so that no ICMP comes back.
         let sink = pair.right.enter(|| UdpSocket::bind(to).unwrap());
+        reach(&pair, &sink, to);
         let (told, counters) = observe(&pair.right, &["right0"], Options::default(), |_, _| {
             send_udp(&pair, to, SENT, 300);
         })
@@ -199,7 +208,8 @@ fn fragments_have_the_ports_of_their_datagram() {
     const TEST: &str = "fragments_have_the_ports_of_their_datagram";
     let Some(pair) = pair(TEST) else { return };
     for to in [pair.right_v4(7005), pair.right_v6(7006)] {
-        let _sink = pair.right.enter(|| UdpSocket::bind(to).unwrap());
+        let sink = pair.right.enter(|| UdpSocket::bind(to).unwrap());
+        reach(&pair, &sink, to);
         let (told, counters) = observe(&pair.right, &["right0"], Options::default(), |_, _| {
             send_udp(&pair, to, 10, 4000);
         })
@@ -221,7 +231,8 @@ fn tags_of_vlans_are_stepped_over() {
         return eprintln!("skipped: {TEST}: {reason}");
     }
     let to: SocketAddr = "198.18.9.2:7007".parse().unwrap();
-    let _sink = pair.right.enter(|| UdpSocket::bind(to).unwrap());
+    let sink = pair.right.enter(|| UdpSocket::bind(to).unwrap());
+    reach(&pair, &sink, to);
     let (told, _) = observe(&pair.right, &["right0"], Options::default(), |_, _| {
         send_udp(&pair, to, 100, 50);
     })
@@ -288,7 +299,8 @@ fn a_starved_reader_loses_nothing_uncounted() {
     let Some(pair) = pair(TEST) else { return };
     pair.without_ipv6();
     let to = pair.right_v4(7010);
-    let _sink = pair.right.enter(|| UdpSocket::bind(to).unwrap());
+    let sink = pair.right.enter(|| UdpSocket::bind(to).unwrap());
+    reach(&pair, &sink, to);
     // 682 records; nobody reads until all was sent.
     let options = Options { ring_size: 64 << 10 };
     let (told, counters) = observe(&pair.left, &["left0"], options, |_, _| {
@@ -311,6 +323,9 @@ fn a_starved_reader_loses_nothing_uncounted() {
 fn the_recorder_closes_its_file_on_sigterm() {
     const TEST: &str = "the_recorder_closes_its_file_on_sigterm";
     let Some(pair) = pair(TEST) else { return };
+    let to = pair.right_v4(7011);
+    let sink = pair.right.enter(|| UdpSocket::bind(to).unwrap());
+    reach(&pair, &sink, to);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("live.mcap");
     let mut recorder = pair.right.enter(|| {
@@ -327,8 +342,6 @@ fn the_recorder_closes_its_file_on_sigterm() {
         assert!(started.elapsed() < Duration::from_secs(20) && recorder.try_wait().unwrap().is_none());
         thread::sleep(Duration::from_millis(20));
     }
-    let to = pair.right_v4(7011);
-    let _sink = pair.right.enter(|| UdpSocket::bind(to).unwrap());
     send_udp(&pair, to, 250, 64);
     let id = nix::unistd::Pid::from_raw(recorder.id().cast_signed());
     nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
