@@ -11,7 +11,7 @@ use cli::Exit;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::workspace::{cargo, root};
+use crate::workspace::{cargo, root, succeed};
 
 /// Rebuilds the kernel programs into capture/bpf, with the hash of their sources and the versions of their
 /// toolchain beside them. It needs Debian's packages rustc-web, libstd-rust-web-dev-bpf and llvm-22-dev, or a
@@ -304,12 +304,6 @@ fn output(command: &mut Command) -> anyhow::Result<String> {
         String::from_utf8_lossy(&done.stderr)
     );
     Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
-}
-
-fn succeed(command: &mut Command) -> anyhow::Result<()> {
-    let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
-    ensure!(status.success(), "{command:?} ended with {status}");
-    Ok(())
 }
 
 #[cfg(test)]

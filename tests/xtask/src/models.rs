@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail, ensure};
 use cli::Exit;
 use serde::Deserialize;
 
-use crate::workspace::{cargo, root};
+use crate::workspace::{cargo, root, succeed};
 
 /// The workload whose recordings are for testing alone.
 const TEST_WORKLOAD: &str = "batch";
@@ -48,7 +48,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         let mut train = program("train");
         train.args(&fit).arg("--test").args(&test).args(settings);
         train.arg("--output").arg(&model).arg("--card").arg(&card);
-        finish(train, "train")?;
+        succeed(&mut train)?;
     }
     if args.check { compare(&output) } else { Ok(Exit::Done) }
 }
@@ -66,7 +66,7 @@ fn rows(work: &Path) -> anyhow::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
         let output = File::create(&rows).with_context(|| format!("cannot create {}", rows.display()))?;
         let mut replay = program("replay");
         replay.args(["--window", "5", "-q"]).arg(recordings.join(&recording.file)).stdout(output);
-        finish(replay, "replay")?;
+        succeed(&mut replay)?;
         if recording.workload == TEST_WORKLOAD { test.push(rows) } else { fit.push(rows) }
     }
     ensure!(!test.is_empty(), "{} has no recording of the workload {TEST_WORKLOAD}", path.display());
@@ -78,12 +78,6 @@ fn program(name: &str) -> Command {
     let mut command = cargo();
     command.args(["run", "--quiet", "--locked", "--package", name, "--"]);
     command
-}
-
-fn finish(mut command: Command, name: &str) -> anyhow::Result<()> {
-    let status = command.status().with_context(|| format!("cannot start {name}"))?;
-    ensure!(status.success(), "{name} ended with {status}");
-    Ok(())
 }
 
 /// Whether the committed files are those that were just made.

@@ -4,6 +4,7 @@ mod live;
 mod receiver;
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use cli::Exit;
 
-use crate::workspace::{cargo, root};
+use crate::workspace::{cargo, root, succeed};
 pub use live::{Receive, receive};
 use receiver::Receiver;
 
@@ -49,7 +50,7 @@ const SHOWN: [&str; 9] = [
     "anomaly_label",
 ];
 
-/// Where the demo works, and the programs it calls.
+/// Where the demo works, and where cargo put the programs: beside this one.
 struct Stage {
     folder: PathBuf,
     programs: PathBuf,
@@ -82,15 +83,16 @@ impl Stage {
         for program in PROGRAMS {
             command.args(["--package", program]);
         }
-        let status = command.status().context("cannot start cargo build")?;
-        ensure!(status.success(), "cargo build ended with {status}");
+        succeed(&mut command)?;
         let folder = root().join("target/demo");
         if folder.exists() {
             fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
         }
         fs::create_dir_all(folder.join("rows"))
             .with_context(|| format!("cannot create {}", folder.display()))?;
-        Ok(Self { folder, programs: root().join("target/debug") })
+        let programs = env::current_exe().context("this program has no path")?;
+        let programs = programs.parent().context("this program is in no folder")?.to_owned();
+        Ok(Self { folder, programs })
     }
 
     fn program(&self, name: &str) -> Command {
@@ -104,7 +106,7 @@ impl Stage {
         say("$ for r in datasets/*/*.mcap; do replay $r --window 5 > rows/$(basename $r .mcap).csv; done")?;
         let mut files = Vec::new();
         let mut samples = BTreeMap::new();
-        let mut total = 0;
+        let (mut total, mut width) = (0, 0);
         for recording in recordings {
             let name = recording.file_stem().context("a recording has a name")?;
             let rows = self.folder.join("rows").join(name).with_extension("csv");
@@ -114,10 +116,11 @@ impl Stage {
             let header = reader.headers()?.clone();
             let records: Vec<csv::StringRecord> = reader.records().collect::<Result<_, _>>()?;
             total += records.len();
+            width = header.len();
             records.iter().for_each(|record| sample(&header, record, &mut samples));
             files.push(rows);
         }
-        say(&format!("  {} recordings, {total} rows of 103 columns, some of them:", recordings.len()))?;
+        say(&format!("  {} recordings, {total} rows of {width} columns, some of them:", recordings.len()))?;
         let samples: Vec<Vec<String>> = samples.into_values().map(|(_, cells)| cells).collect();
         table(&SHOWN.map(str::to_owned), &samples)?;
         Ok(files)

@@ -6,7 +6,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
+
+use crate::workspace::succeed;
 
 /// Modules that the live tests use and Debian's cloud kernel does not build in.
 const MODULES: [&str; 26] = [
@@ -70,7 +72,7 @@ impl Image {
 
     /// Copies the modules in the order in which they load.
     fn add_modules(&self, unpacked: &Path, version: &str) -> anyhow::Result<()> {
-        check(Command::new("depmod").arg("-b").arg(unpacked).arg(version))?;
+        succeed(Command::new("depmod").arg("-b").arg(unpacked).arg(version))?;
         let mut order: Vec<String> = Vec::new();
         for module in MODULES {
             // A module that this kernel has built in, or lacks, lists nothing.
@@ -131,7 +133,7 @@ impl Image {
             .with_context(|| format!("cannot make {} executable", init.display()))?;
         let initrd = self.folder.join("initrd");
         let pack = format!("find . | busybox cpio -o -H newc 2>/dev/null > '{}'", initrd.display());
-        check(Command::new("sh").args(["-c", &pack]).current_dir(&self.tree))?;
+        succeed(Command::new("sh").args(["-c", &pack]).current_dir(&self.tree))?;
         Ok(initrd)
     }
 }
@@ -174,9 +176,9 @@ fn fetch_kernel(folder: &Path, package: &str) -> anyhow::Result<PathBuf> {
     // A metapackage names the real one.
     let real = depends.lines().find_map(|line| line.trim().strip_prefix("Depends: "));
     let real = real.filter(|name| name.starts_with("linux-image-")).unwrap_or(package);
-    check(Command::new("apt-get").args(["download", "-q", real]).current_dir(folder))?;
+    succeed(Command::new("apt-get").args(["download", "-q", real]).current_dir(folder))?;
     let archive = only_file(folder, &format!("{real}_"))?;
-    check(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&unpacked))?;
+    succeed(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&unpacked))?;
     fs::remove_file(&archive).with_context(|| format!("cannot remove {}", archive.display()))?;
     Ok(unpacked)
 }
@@ -200,10 +202,4 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
-}
-
-fn check(command: &mut Command) -> anyhow::Result<()> {
-    let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
-    ensure!(status.success(), "{command:?} ended with {status}");
-    Ok(())
 }
