@@ -1,6 +1,6 @@
 //! The metadata of one packet, or of one super-packet before segmentation; never its payload.
 
-use crate::{Duration, FiveTuple, Timestamp};
+use crate::{FiveTuple, Timestamp};
 
 /// Which way a packet crossed the interface it was seen on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -105,11 +105,6 @@ impl Packet {
     pub fn wire_length(&self) -> u64 {
         let extra = u64::from(self.gso_segments.max(1) - 1);
         u64::from(self.l3_length) + extra * u64::from(self.header_length())
-    }
-
-    /// How long the observer took to learn of it.
-    pub fn lateness(&self) -> Duration {
-        self.arrival - self.time
     }
 }
 
