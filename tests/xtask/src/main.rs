@@ -1,5 +1,6 @@
 //! `cargo xtask`: what a developer of Faultline runs.
 
+mod bench;
 mod demo;
 mod ebpf;
 mod models;
@@ -15,6 +16,9 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "cargo xtask", after_help = cli::EXIT_CODES)]
 enum Task {
+    /// Measure the programs beside their peers
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Show the whole way from recording to webhook
     Demo(demo::Args),
     /// Rebuild the kernel programs that capture embeds, or check that they are what their sources give
@@ -32,6 +36,7 @@ enum Task {
 
 fn main() -> ExitCode {
     cli::run(|| match Task::parse() {
+        Task::Bench(bench) => bench::run(&bench),
         Task::Demo(args) => demo::run(&args),
         Task::Ebpf(args) => ebpf::run(&args),
         Task::Models(args) => models::run(&args),

@@ -1,0 +1,61 @@
+//! What every benchmark needs: release builds, medians, and the name of the machine.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, ensure};
+
+use crate::workspace::{cargo, root, succeed};
+
+/// Builds programs with the release profile; the folder that holds them.
+#[allow(dead_code, reason = "the benchmarks that come next use it")]
+pub fn release(packages: &[&str]) -> anyhow::Result<PathBuf> {
+    let mut command = cargo();
+    command.args(["build", "--release", "--locked", "--quiet", "--bins"]);
+    for package in packages {
+        command.args(["--package", package]);
+    }
+    succeed(&mut command)?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let folder = root().join(target).join("release");
+    ensure!(folder.is_dir(), "cargo built, but {} is not there", folder.display());
+    Ok(folder)
+}
+
+/// The middle value; of an even number the upper of both.
+#[allow(dead_code, reason = "as above")]
+pub fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Processor model, processors and kernel, in a line.
+pub fn machine() -> anyhow::Result<String> {
+    let read = |path: &str| fs::read_to_string(path).with_context(|| format!("cannot read {path}"));
+    let processors = read("/proc/cpuinfo")?;
+    let field = |name: &str| {
+        let line = processors.lines().find(|line| line.starts_with(name));
+        line.and_then(|line| line.split_once(": ")).map(|(_, value)| value.trim().to_owned())
+    };
+    let count = processors.lines().filter(|line| line.starts_with("processor")).count();
+    let guest = if field("flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor")) {
+        " of a virtual machine"
+    } else {
+        ""
+    };
+    let model = field("model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned());
+    let kernel = read("/proc/sys/kernel/osrelease")?;
+    Ok(format!("{count} processors{guest} ({model}), Linux {}", kernel.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert_eq!(median(&mut [3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&mut [4.0, 1.0, 3.0, 2.0]), 3.0);
+        assert!(median(&mut []).is_nan());
+    }
+}

@@ -1,0 +1,19 @@
+//! `cargo xtask bench`: what the programs cost and give beside their peers, as tables for the guide.
+
+mod capture;
+mod measure;
+
+use cli::Exit;
+
+/// Figures are medians of interleaved runs, ratios come from runs side by side, and the machine is named.
+#[derive(clap::Subcommand)]
+pub enum Bench {
+    /// Packets by `capture record`: kernel time, throughput, loss, processor time, bytes on disk, memory
+    Capture(capture::Args),
+}
+
+pub fn run(bench: &Bench) -> anyhow::Result<Exit> {
+    match bench {
+        Bench::Capture(args) => capture::run(args),
+    }
+}
