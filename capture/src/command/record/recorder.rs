@@ -1,0 +1,154 @@
+//! Polls the sources, writes down what they tell, and does what it is told meanwhile.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use anyhow::Context as _;
+use capture::control::{Control, Order, socket_of};
+use capture::output::Output;
+use capture::source::{Source, kernel, system, tc};
+use capture::{Clock, POLL_INTERVAL};
+use cli::Interrupt;
+use event::{Event, Label, Mark};
+use recording::Interface;
+
+use super::Record;
+use super::dump::Dumps;
+use super::header::{described, utc};
+use super::live::Live;
+
+/// The sources, the output, and who may give orders.
+pub(super) struct Recorder {
+    pub source: tc::Tc,
+    pub kernel: Option<kernel::Kernel>,
+    system: Option<system::System>,
+    pub output: Output,
+    path: PathBuf,
+    clock: Clock,
+    /// Interfaces that the output has.
+    interfaces: usize,
+    control: Option<Control>,
+    dump_asked: Arc<AtomicBool>,
+    pub dumps: Dumps,
+    live: Live,
+}
+
+impl Recorder {
+    pub fn new(
+        args: &Record,
+        source: tc::Tc,
+        kernel: Option<kernel::Kernel>,
+        output: Output,
+        path: PathBuf,
+        clock: Clock,
+    ) -> anyhow::Result<Self> {
+        let socket = args.socket.clone().unwrap_or_else(|| socket_of(&path));
+        let control = Control::listen(&socket)
+            .map_err(|error| {
+                tracing::warn!("{}: {error}: marks and dumps cannot be asked for", socket.display())
+            })
+            .ok();
+        let dump_asked = Arc::new(AtomicBool::new(false));
+        signal_hook::flag::register(signal_hook::consts::SIGUSR1, Arc::clone(&dump_asked))
+            .context("cannot listen to SIGUSR1")?;
+        let mut recorder = Self {
+            interfaces: source.interfaces().count(),
+            system: args.system(clock)?,
+            source,
+            kernel,
+            output,
+            path,
+            clock,
+            control,
+            dump_asked,
+            dumps: Dumps::new(args.keep),
+            live: Live::new(),
+        };
+        recorder.place_interfaces();
+        Ok(recorder)
+    }
+
+    /// Polls until the end or the interrupt, then stops and takes what is left.
+    pub fn record(&mut self, interrupt: &Interrupt, end: Option<Instant>) -> anyhow::Result<()> {
+        while !interrupt.is_raised() && end.is_none_or(|end| Instant::now() < end) {
+            let count = self.poll()?;
+            self.follow_interfaces()?;
+            self.obey()?;
+            self.output.tick(self.clock.now())?;
+            self.live.tell(&self.source, &self.output)?;
+            if count == 0 {
+                let left = end.map_or(POLL_INTERVAL, |end| end.saturating_duration_since(Instant::now()));
+                std::thread::sleep(left.min(POLL_INTERVAL));
+            }
+        }
+        self.live.end();
+        self.take_from(|source, take| source.stop(take).map(|()| 0)).map(drop)
+    }
+
+    /// Writes down what the sources have; how much it was.
+    fn poll(&mut self) -> anyhow::Result<usize> {
+        self.take_from(|source, take| source.poll(take))
+    }
+
+    /// Asks every source for its events and writes them down, up to the first that cannot be written.
+    fn take_from(
+        &mut self,
+        ask: impl Fn(&mut dyn Source, &mut dyn FnMut(Event)) -> Result<usize, capture::source::Error>,
+    ) -> anyhow::Result<usize> {
+        let Self { source, kernel, system, output, .. } = self;
+        let mut sources: Vec<&mut dyn Source> = vec![source];
+        sources.extend(kernel.as_mut().map(|kernel| kernel as &mut dyn Source));
+        sources.extend(system.as_mut().map(|system| system as &mut dyn Source));
+        let mut failure = None;
+        let mut take = |event: Event| {
+            if failure.is_none() {
+                failure = output.write(&event).err();
+            }
+        };
+        let taken = sources.into_iter().map(|source| ask(source, &mut take)).sum::<Result<usize, _>>()?;
+        failure.map_or(Ok(taken), |failure| Err(failure.into()))
+    }
+
+    /// Adds interfaces that appeared, before the first packet that names them.
+    fn follow_interfaces(&mut self) -> anyhow::Result<()> {
+        let fresh: Vec<Interface> = self.source.interfaces().skip(self.interfaces).map(described).collect();
+        for interface in &fresh {
+            self.output.add_interface(interface)?;
+            self.interfaces += 1;
+        }
+        if !fresh.is_empty() {
+            self.place_interfaces();
+        }
+        Ok(())
+    }
+
+    fn place_interfaces(&mut self) {
+        if let Some(system) = &mut self.system {
+            system.set_places(self.source.interfaces().map(|interface| interface.index).zip(0..));
+        }
+    }
+
+    /// Does what was asked for since the last time.
+    fn obey(&mut self) -> anyhow::Result<()> {
+        if self.dump_asked.swap(false, Ordering::Relaxed) {
+            let stem = self.path.file_stem().unwrap_or_default().to_string_lossy();
+            let path = self.path.with_file_name(format!("{stem}-dump-{}.mcap", utc(self.clock.now())?));
+            self.dumps.start(&mut self.output, self.clock.now(), path, None)?;
+        }
+        let Some(request) = self.control.as_ref().and_then(Control::poll) else { return Ok(()) };
+        match request.order.clone() {
+            Order::Mark { label, note } => {
+                let time = self.clock.now();
+                let mark = Mark { time, arrival: time, label: label.map(Label), note };
+                self.output.write(&Event::Mark(mark))?;
+                request.answer(Ok(format!("marked at {time}")));
+            }
+            Order::Dump { path } => {
+                self.dumps.start(&mut self.output, self.clock.now(), path, Some(request))?;
+            }
+        }
+        Ok(())
+    }
+}
