@@ -32,12 +32,31 @@ pub enum Verdict {
     Dropped,
 }
 
+/// Where a name came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NameOrigin {
+    /// Hubble named the pod or the service itself.
+    Hubble,
+    /// A label of the pod that Hubble told, such as `app.kubernetes.io/name`: no service was named.
+    HubbleLabel,
+    /// The workload that owns the pod, as Hubble told it: neither service nor label was.
+    HubbleWorkload,
+    /// The Kubernetes API.
+    Kubernetes,
+    /// A file that maps addresses to names.
+    File,
+}
+
 /// The Kubernetes object behind an endpoint; empty strings are unknown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Workload {
     pub namespace: String,
     pub pod: String,
     pub service: String,
+    /// Who named namespace and pod; absent where nobody did.
+    pub pod_origin: Option<NameOrigin>,
+    /// Who named the service; absent where nobody did.
+    pub service_origin: Option<NameOrigin>,
 }
 
 /// A DNS query or answer.

@@ -20,7 +20,8 @@ pub use fault::{Fault, Label, ParseLabelError};
 pub use flow::{Endpoint, FiveTuple, Protocol};
 pub use kernel::{KernelEvent, KernelEventKind};
 pub use l7::{
-    DnsMessage, HttpMessage, KafkaMessage, L7Flow, L7Message, L7Origin, L7Type, TlsMessage, Verdict, Workload,
+    DnsMessage, HttpMessage, KafkaMessage, L7Flow, L7Message, L7Origin, L7Type, NameOrigin, TlsMessage,
+    Verdict, Workload,
 };
 pub use loss::{Loss, LossCause, Source};
 pub use mark::Mark;

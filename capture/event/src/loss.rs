@@ -39,8 +39,16 @@ pub enum LossCause {
     Unreadable,
     /// The interface went away.
     InterfaceGone,
-    /// The reporter itself lost events before we could read them.
+    /// The reporter itself lost events before we could read them, and does not say where.
     Upstream,
+    /// The reporter's kernel ring had no room.
+    UpstreamKernel,
+    /// The reporter's queue was full.
+    UpstreamQueue,
+    /// The reporter's own ring was overwritten before we read it: we were too slow, or away.
+    UpstreamRing,
+    /// The reporter was away: what it would have told is not known.
+    Disconnected,
 }
 
 impl fmt::Display for LossCause {
@@ -51,6 +59,10 @@ impl fmt::Display for LossCause {
             Self::Unreadable => "unreadable",
             Self::InterfaceGone => "interface gone",
             Self::Upstream => "lost by the reporter",
+            Self::UpstreamKernel => "lost in the reporter's kernel ring",
+            Self::UpstreamQueue => "lost in the reporter's queue",
+            Self::UpstreamRing => "overwritten in the reporter's ring",
+            Self::Disconnected => "reporter away",
         })
     }
 }
@@ -65,6 +77,6 @@ pub struct Loss {
     pub cause: LossCause,
     /// Index into the interface table, where the loss belongs to one.
     pub interface: Option<u32>,
-    /// Events lost since the last such report, not in total.
+    /// Events lost since the last such report, not in total; 0 where their number is not known.
     pub count: u64,
 }

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 
 use event::{
     DnsMessage, Duration, Endpoint, Event, FiveTuple, HttpMessage, KafkaMessage, L7Flow, L7Message, L7Origin,
-    L7Type, Loss, LossCause, Protocol, Source, Timestamp, Verdict, Workload,
+    L7Type, Loss, LossCause, Mark, NameOrigin, Protocol, Source, Timestamp, Verdict, Workload,
 };
 
 use crate::names;
 use crate::pairs::Pairs;
-use crate::proto::{self, Flow, GetFlowsResponse, LostEvent};
+use crate::proto::{self, Flow, GetFlowsResponse, LostEvent, NodeStatus};
 
 /// Why a message gave no event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,12 +22,13 @@ pub enum Skip {
     NoTransport,
     /// The second record of a packet that was dropped by policy.
     SecondRecord,
-    NodeStatus,
+    /// Neither a flow, a loss nor a node's status: a kind of a newer server.
+    UnknownKind,
 }
 
 impl Skip {
     pub const ALL: [Self; 5] =
-        [Self::NoTime, Self::NoAddress, Self::NoTransport, Self::SecondRecord, Self::NodeStatus];
+        [Self::NoTime, Self::NoAddress, Self::NoTransport, Self::SecondRecord, Self::UnknownKind];
 }
 
 impl fmt::Display for Skip {
@@ -37,7 +38,7 @@ impl fmt::Display for Skip {
             Self::NoAddress => "without IP addresses",
             Self::NoTransport => "without a transport protocol",
             Self::SecondRecord => "second record of a drop",
-            Self::NodeStatus => "node status",
+            Self::UnknownKind => "of an unknown kind",
         })
     }
 }
@@ -48,10 +49,53 @@ pub struct Counts {
     pub read: u64,
     pub used: u64,
     skipped: [u64; Skip::ALL.len()],
-    /// Events that Hubble itself lost: in the kernel's ring and the agent's queue.
-    pub lost_upstream: u64,
-    /// Events that its ring overwrote before we read them.
-    pub lost_ring: u64,
+    /// What Hubble says that it lost.
+    pub lost: Lost,
+    /// Changes of a node's status, as a relay tells them.
+    pub node_changes: u64,
+}
+
+/// Events that Hubble lost, before any filter, by the place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// The kernel's ring, because the agent was too slow.
+    pub kernel: u64,
+    /// The agent's own queue.
+    pub queue: u64,
+    /// Its ring, which was overwritten before we read it.
+    pub ring: u64,
+    /// It does not say, or by a name that is not known here.
+    pub elsewhere: u64,
+}
+
+impl Lost {
+    /// The counter and the cause for a source as Hubble numbers it.
+    fn of(&mut self, source: i32) -> (&mut u64, LossCause) {
+        match source {
+            1 => (&mut self.kernel, LossCause::UpstreamKernel),
+            2 => (&mut self.queue, LossCause::UpstreamQueue),
+            3 => (&mut self.ring, LossCause::UpstreamRing),
+            _ => (&mut self.elsewhere, LossCause::Upstream),
+        }
+    }
+
+    pub fn total(&self) -> u64 {
+        self.kernel.saturating_add(self.queue).saturating_add(self.ring).saturating_add(self.elsewhere)
+    }
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kernel, queue, ring, elsewhere } = self;
+        write!(
+            f,
+            "Hubble lost {kernel} events in the kernel's ring, {queue} in its queue, {ring} in its own ring"
+        )?;
+        if *elsewhere > 0 {
+            write!(f, ", {elsewhere} elsewhere")?;
+        }
+        Ok(())
+    }
 }
 
 impl Counts {
@@ -66,8 +110,11 @@ impl fmt::Display for Counts {
         for reason in Skip::ALL.into_iter().filter(|reason| self.skipped(*reason) > 0) {
             write!(f, ", {} {reason}", self.skipped(reason))?;
         }
-        if self.lost_upstream + self.lost_ring > 0 {
-            write!(f, "; Hubble lost {} events, its ring {}", self.lost_upstream, self.lost_ring)?;
+        if self.node_changes > 0 {
+            write!(f, "; {} changes of a node's status", self.node_changes)?;
+        }
+        if self.lost.total() > 0 {
+            write!(f, "; {}", self.lost)?;
         }
         Ok(())
     }
@@ -99,8 +146,10 @@ impl Converter {
             self.flow(flow, message, arrival).map(|flow| Event::L7(Box::new(flow)))
         } else if let Some(lost) = &message.lost_events {
             self.loss(lost, message, arrival).map(Event::Loss)
+        } else if let Some(status) = &message.node_status {
+            self.node_status(status, message, arrival).map(Event::Mark)
         } else {
-            Err(Skip::NodeStatus)
+            Err(Skip::UnknownKind)
         };
         match converted {
             Ok(event) => {
@@ -120,9 +169,7 @@ impl Converter {
         message: &GetFlowsResponse,
         arrival: Option<Timestamp>,
     ) -> Result<Loss, Skip> {
-        const HUBBLE_RING: i32 = 3;
-        let is_ring = lost.source == HUBBLE_RING;
-        let count = if is_ring { &mut self.counts.lost_ring } else { &mut self.counts.lost_upstream };
+        let (count, cause) = self.counts.lost.of(lost.source);
         *count = count.saturating_add(lost.num_events_lost);
         // Older servers tell no time: the loss was after what came before it.
         let told = lost.last.or(message.time).and_then(timestamp);
@@ -132,11 +179,23 @@ impl Converter {
             last,
             arrival: arrival.unwrap_or(last),
             source: Source::L7,
-            // Its ring is overwritten where the reader, which is us, is too slow.
-            cause: if is_ring { LossCause::QueueFull } else { LossCause::Upstream },
+            cause,
             interface: None,
             count: lost.num_events_lost,
         })
+    }
+
+    /// A note in the recording: what that node saw is there, or no longer.
+    fn node_status(
+        &mut self,
+        status: &NodeStatus,
+        message: &GetFlowsResponse,
+        arrival: Option<Timestamp>,
+    ) -> Result<Mark, Skip> {
+        let time = message.time.and_then(timestamp).or(arrival).or(self.last_time).ok_or(Skip::NoTime)?;
+        self.counts.node_changes += 1;
+        let note = format!("hubble: {status}");
+        Ok(Mark { time, arrival: arrival.unwrap_or(time), label: None, note })
     }
 
     fn flow(
@@ -285,17 +344,23 @@ fn workload(endpoint: Option<&proto::Endpoint>, service: Option<&proto::Service>
     const LABELS: [&str; 3] = ["k8s:app.kubernetes.io/name=", "k8s:k8s-app=", "k8s:app="];
     let Some(endpoint) = endpoint else { return Workload::default() };
     let label = || {
-        let mut found = LABELS
-            .iter()
-            .filter_map(|prefix| endpoint.labels.iter().find_map(|label| label.strip_prefix(prefix)));
-        found.next().map(str::to_owned)
+        LABELS.iter().find_map(|prefix| endpoint.labels.iter().find_map(|label| label.strip_prefix(prefix)))
     };
-    let of_service = service.map(|service| service.name.clone()).filter(|name| !name.is_empty());
-    let of_workload = || endpoint.workloads.first().map(|workload| workload.name.clone());
+    let candidates = [
+        (service.map(|service| service.name.as_str()), NameOrigin::Hubble),
+        (label(), NameOrigin::HubbleLabel),
+        (endpoint.workloads.first().map(|workload| workload.name.as_str()), NameOrigin::HubbleWorkload),
+    ];
+    let named = candidates
+        .into_iter()
+        .find_map(|(name, origin)| Some((name.filter(|name| !name.is_empty())?, origin)));
+    let is_named = !(endpoint.namespace.is_empty() && endpoint.pod_name.is_empty());
     Workload {
         namespace: endpoint.namespace.clone(),
         pod: endpoint.pod_name.clone(),
-        service: of_service.or_else(label).or_else(of_workload).unwrap_or_default(),
+        service: named.map(|(name, _)| name.to_owned()).unwrap_or_default(),
+        pod_origin: is_named.then_some(NameOrigin::Hubble),
+        service_origin: named.map(|(_, origin)| origin),
     }
 }
 

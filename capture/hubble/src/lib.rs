@@ -9,5 +9,5 @@ mod names;
 mod pairs;
 pub mod proto;
 
-pub use convert::{Converter, Counts, Skip};
+pub use convert::{Converter, Counts, Lost, Skip};
 pub use json::{BadLine, JsonReader};

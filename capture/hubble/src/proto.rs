@@ -3,6 +3,8 @@
 //! A oneof is written as its alternatives, which the wire does not tell apart. Enumerations stay numbers, so
 //! that a server newer than this table loses nothing.
 
+use std::fmt;
+
 use serde::Deserialize;
 
 use crate::json::fields;
@@ -66,6 +68,21 @@ pub struct NodeStatus {
     pub node_names: Vec<String>,
     #[prost(string, tag = "3")]
     pub message: String,
+}
+
+impl fmt::Display for NodeStatus {
+    /// `node-1, node-2 unavailable: connection refused`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.state_change {
+            1 => "connected",
+            2 => "unavailable",
+            3 => "gone",
+            4 => "failed",
+            _ => "in an unknown state",
+        };
+        write!(f, "{} {state}", self.node_names.join(", "))?;
+        if self.message.is_empty() { Ok(()) } else { write!(f, ": {}", self.message) }
+    }
 }
 
 #[derive(Clone, PartialEq, prost::Message, Deserialize)]

@@ -71,6 +71,7 @@ fn the_collection_reads_to_its_end_and_loses_nothing() {
                 (L7Message::Http(_), kind) => format!("http {kind:?}"),
                 (_, kind) => format!("other {kind:?}"),
             },
+            Event::Mark(_) => "node status".to_owned(),
             _ => "loss".to_owned(),
         };
         *kinds.entry(name).or_default() += 1;
@@ -189,8 +190,10 @@ fn what_hubble_lost_is_told_by_its_source() {
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(causes, [(LossCause::QueueFull, 40), (LossCause::Upstream, 40), (LossCause::Upstream, 40)]);
-    assert_eq!((converter.counts().lost_ring, converter.counts().lost_upstream), (40, 80));
+    let causes_expected = [LossCause::UpstreamRing, LossCause::UpstreamQueue, LossCause::Upstream];
+    assert_eq!(causes, causes_expected.map(|cause| (cause, 40)));
+    let lost = converter.counts().lost;
+    assert_eq!((lost.kernel, lost.queue, lost.ring, lost.elsewhere), (0, 40, 40, 40));
 }
 
 #[test]

@@ -88,8 +88,13 @@ fn responses_join_the_flow_of_their_client() {
     let packets = [segment(100, t, false, ACK, 1, 1, 10), segment(200, t, true, ACK, 1, 11, 10)];
     let mut bad = flow(210, t.reversed(), L7Type::Response, http(Some(503), "GET", "/slow?token=secret"));
     bad.latency = Some(Duration::from_millis(90));
-    bad.source = Workload { namespace: "shop".into(), pod: "web-1".into(), service: "web".into() };
-    bad.destination = Workload { namespace: "front".into(), pod: "curl-1".into(), service: String::new() };
+    bad.source = Workload {
+        namespace: "shop".into(),
+        pod: "web-1".into(),
+        service: "web".into(),
+        ..Workload::default()
+    };
+    bad.destination = Workload { namespace: "front".into(), pod: "curl-1".into(), ..Workload::default() };
     let mut good = flow(220, t.reversed(), L7Type::Response, http(Some(200), "POST", "/"));
     good.latency = Some(Duration::from_millis(120));
     let request = flow(100, t, L7Type::Request, http(None, "GET", "/slow"));

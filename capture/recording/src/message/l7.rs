@@ -1,8 +1,8 @@
 //! Application events.
 
 use event::{
-    DnsMessage, Duration, HttpMessage, KafkaMessage, L7Flow, L7Message, L7Origin, L7Type, TlsMessage,
-    Verdict, Workload,
+    DnsMessage, Duration, HttpMessage, KafkaMessage, L7Flow, L7Message, L7Origin, L7Type, NameOrigin,
+    TlsMessage, Verdict, Workload,
 };
 
 use super::proto::{self, l7};
@@ -51,9 +51,25 @@ impl From<&L7Flow> for proto::L7 {
 
 /// Absent where nothing is known.
 fn workload(workload: &Workload) -> Option<l7::Workload> {
-    let Workload { namespace, pod, service } = workload.clone();
-    let is_known = !(namespace.is_empty() && pod.is_empty() && service.is_empty());
-    is_known.then_some(l7::Workload { namespace, pod, service })
+    let Workload { namespace, pod, service, pod_origin, service_origin } = workload.clone();
+    (*workload != Workload::default()).then_some(l7::Workload {
+        namespace,
+        pod,
+        service,
+        pod_origin: name_origin(pod_origin).into(),
+        service_origin: name_origin(service_origin).into(),
+    })
+}
+
+fn name_origin(origin: Option<NameOrigin>) -> l7::NameOrigin {
+    match origin {
+        None => l7::NameOrigin::Unspecified,
+        Some(NameOrigin::Hubble) => l7::NameOrigin::Hubble,
+        Some(NameOrigin::HubbleLabel) => l7::NameOrigin::HubbleLabel,
+        Some(NameOrigin::HubbleWorkload) => l7::NameOrigin::HubbleWorkload,
+        Some(NameOrigin::Kubernetes) => l7::NameOrigin::Kubernetes,
+        Some(NameOrigin::File) => l7::NameOrigin::File,
+    }
 }
 
 fn message(message: &L7Message) -> Option<l7::Message> {
@@ -136,8 +152,25 @@ pub(super) fn decode(flow: proto::L7) -> Result<Option<L7Flow>, BadMessage> {
 }
 
 fn decode_workload(workload: Option<l7::Workload>) -> Workload {
-    let l7::Workload { namespace, pod, service } = workload.unwrap_or_default();
-    Workload { namespace, pod, service }
+    let workload = workload.unwrap_or_default();
+    Workload {
+        pod_origin: decode_name_origin(workload.pod_origin()),
+        service_origin: decode_name_origin(workload.service_origin()),
+        namespace: workload.namespace,
+        pod: workload.pod,
+        service: workload.service,
+    }
+}
+
+fn decode_name_origin(origin: l7::NameOrigin) -> Option<NameOrigin> {
+    Some(match origin {
+        l7::NameOrigin::Unspecified => return None,
+        l7::NameOrigin::Hubble => NameOrigin::Hubble,
+        l7::NameOrigin::HubbleLabel => NameOrigin::HubbleLabel,
+        l7::NameOrigin::HubbleWorkload => NameOrigin::HubbleWorkload,
+        l7::NameOrigin::Kubernetes => NameOrigin::Kubernetes,
+        l7::NameOrigin::File => NameOrigin::File,
+    })
 }
 
 fn decode_message(message: Option<l7::Message>) -> Result<L7Message, BadMessage> {

@@ -21,6 +21,10 @@ impl From<&Loss> for proto::Loss {
             LossCause::Unreadable => loss::Cause::Unreadable,
             LossCause::InterfaceGone => loss::Cause::InterfaceGone,
             LossCause::Upstream => loss::Cause::Upstream,
+            LossCause::UpstreamKernel => loss::Cause::UpstreamKernel,
+            LossCause::UpstreamQueue => loss::Cause::UpstreamQueue,
+            LossCause::UpstreamRing => loss::Cause::UpstreamRing,
+            LossCause::Disconnected => loss::Cause::Disconnected,
         };
         Self {
             stamp: None,
@@ -52,6 +56,10 @@ pub(super) fn decode(message: proto::Loss) -> Result<Option<Loss>, BadMessage> {
         loss::Cause::Unreadable => LossCause::Unreadable,
         loss::Cause::InterfaceGone => LossCause::InterfaceGone,
         loss::Cause::Upstream => LossCause::Upstream,
+        loss::Cause::UpstreamKernel => LossCause::UpstreamKernel,
+        loss::Cause::UpstreamQueue => LossCause::UpstreamQueue,
+        loss::Cause::UpstreamRing => LossCause::UpstreamRing,
+        loss::Cause::Disconnected => LossCause::Disconnected,
     };
     let first = Timestamp::from_nanos(message.first);
     Ok(Some(Loss { first, last, arrival, source, cause, interface: message.interface, count: message.count }))

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use event::{
     CgroupCpu, CgroupMemory, CpuTimes, Direction, Disk, DnsMessage, Duration, Endpoint, Event, FiveTuple,
     Fragment, HttpMessage, KafkaMessage, KernelEvent, KernelEventKind, L7Flow, L7Message, L7Origin, L7Type,
-    Label, ListenQueue, Loss, LossCause, Mark, Memory, Node, Packet, Pod, Pressure, Process, Protocol,
-    Source, SystemSnapshot, Tcp, TcpFlags, Timestamp, TlsMessage, Verdict, Workload,
+    Label, ListenQueue, Loss, LossCause, Mark, Memory, NameOrigin, Node, Packet, Pod, Pressure, Process,
+    Protocol, Source, SystemSnapshot, Tcp, TcpFlags, Timestamp, TlsMessage, Verdict, Workload,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -207,7 +207,18 @@ fn l7_message() -> impl Strategy<Value = L7Message> {
 }
 
 fn workload() -> impl Strategy<Value = Workload> {
-    [".{0,6}", ".{0,6}", ".{0,6}"].prop_map(|[namespace, pod, service]| Workload { namespace, pod, service })
+    use NameOrigin::{File, Hubble, HubbleLabel, HubbleWorkload, Kubernetes};
+    let origin =
+        || option::of(proptest::sample::select(vec![Hubble, HubbleLabel, HubbleWorkload, Kubernetes, File]));
+    (".{0,6}", ".{0,6}", ".{0,6}", origin(), origin()).prop_map(
+        |(namespace, pod, service, pod_origin, service_origin)| Workload {
+            namespace,
+            pod,
+            service,
+            pod_origin,
+            service_origin,
+        },
+    )
 }
 
 fn l7() -> impl Strategy<Value = L7Flow> {
@@ -368,6 +379,10 @@ fn loss() -> impl Strategy<Value = Loss> {
         LossCause::Unreadable,
         LossCause::InterfaceGone,
         LossCause::Upstream,
+        LossCause::UpstreamKernel,
+        LossCause::UpstreamQueue,
+        LossCause::UpstreamRing,
+        LossCause::Disconnected,
     ]);
     (times(), time(), source, cause, option::of(any::<u32>()), any::<u64>()).prop_map(
         |((last, arrival), first, source, cause, interface, count)| Loss {
