@@ -22,6 +22,7 @@ pub mod control;
 mod link;
 mod object;
 pub mod output;
+pub mod rights;
 mod selection;
 pub mod source;
 

@@ -7,13 +7,13 @@ mod live;
 mod recorder;
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use capture::output::{Bounds, Output, Written};
 use capture::source::{kernel, system, tc};
-use capture::{Clock, Selection};
+use capture::{Clock, Selection, rights};
 use cli::{Exit, Interrupt};
 use event::Label;
 
@@ -28,7 +28,8 @@ use recorder::Recorder;
 /// recorded is counted, in the recording too.
 ///
 /// The path of the recording is printed on stdout when it is complete. Needs root, or CAP_BPF, CAP_NET_ADMIN
-/// and CAP_PERFMON.
+/// and CAP_PERFMON (and CAP_SYS_PTRACE for what pods tell); what it does not need any more it drops once it has
+/// attached.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Record {
@@ -82,6 +83,11 @@ pub struct Record {
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
 
+    /// Go on as this user, by name or number, once everything is attached; the folder of the recording has to be
+    /// writable by that user
+    #[arg(long, value_name = "USER", help_heading = "Rights")]
+    user: Option<String>,
+
     /// Seconds between two snapshots of processor, memory, disks, processes and pods; 0: none
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = interval, help_heading = "System")]
     system_interval: f64,
@@ -102,6 +108,7 @@ Examples:
   capture record 'lxc*' eth0 -o node7.mcap     every Cilium pod, and the uplink
   capture record all --label packet-loss       as a labelled example for training
   capture record -d 0 --keep 10m -o box.mcap   a black box: capture dump box.mcap -o incident.mcap
+  sudo capture record -d 0 --user recorder -o /var/lib/capture/node.mcap
   capture record -d 0 --rotate-after 1h --retain-size 10G -o /var/lib/capture/node.mcap
 
 Exit codes:
@@ -117,12 +124,17 @@ impl Record {
         let options = tc::Options { ring_size: self.ring_size << 10 };
         let source = tc::Tc::open(&selection, clock, options)?;
         let kernel = if self.no_kernel_events { None } else { kernel_events(clock) };
+        self.drop_rights()?;
         let path = match &self.output {
             Some(path) => path.clone(),
             None => header::default_path(clock.now())?,
         };
         let header = header::header(self, &source, &clock);
-        let output = Output::create(&path, header, recording::Options::default(), self.bounds())?;
+        let created = Output::create(&path, header, recording::Options::default(), self.bounds());
+        let output = match &self.user {
+            Some(user) => created.with_context(|| format!("as the user {user}"))?,
+            None => created?,
+        };
         let names: Vec<&str> = source.interfaces().map(|interface| interface.name.as_str()).collect();
         tracing::info!(path = %path.display(), by = source.attachment(), "recording {}", names.join(", "));
 
@@ -136,6 +148,20 @@ impl Record {
         report(&recorder.source, recorder.kernel.as_ref(), &written?)?;
         anyhow::ensure!(dumped, "a dump failed");
         Ok(Exit::Done)
+    }
+
+    /// Everything is attached: what is not needed any more goes, before there are threads.
+    fn drop_rights(&self) -> anyhow::Result<()> {
+        let folder = self.output.as_deref().map_or(Some(Path::new("recordings")), Path::parent);
+        let needs = rights::Needs {
+            processes: self.system_interval > 0.0,
+            folder: folder.unwrap_or(Path::new("/")).to_owned(),
+        };
+        let user = self.user.as_deref().map(rights::user).transpose()?;
+        let kept = rights::keep_only(&needs, user.as_ref())?;
+        let names: Vec<String> = kept.iter().map(ToString::to_string).collect();
+        tracing::debug!(user = self.user, "rights kept: {}", names.join(", "));
+        Ok(())
     }
 
     fn bounds(&self) -> Bounds {

@@ -121,6 +121,10 @@ impl Tc {
     fn without_interfaces(selection: &Selection, clock: Clock, options: Options) -> Result<Self, Error> {
         let mut loader = EbpfLoader::new();
         let mut ebpf = object::load(loader.map_max_entries("PACKETS", options.ring_size))?;
+        // All of them now, while the rights for it are there: an interface of the other kind may appear later.
+        for name in ETHERNET_PROGRAMS.into_iter().chain(IP_PROGRAMS) {
+            program(&mut ebpf, name)?;
+        }
         let ring = object::map(&mut ebpf, "PACKETS", RingBuf::try_from)?;
         let seen = object::map(&mut ebpf, "SEEN", PerCpuArray::try_from)?;
         let unrecorded = object::map(&mut ebpf, "UNRECORDED", PerCpuHashMap::try_from)?;
@@ -203,8 +207,8 @@ impl Tc {
 
     fn attach(&mut self, interface: Interface) -> Result<(), Error> {
         let programs = match interface.link_layer {
-            Some(LinkLayer::Ethernet) => ["tc_ingress", "tc_egress"],
-            Some(LinkLayer::Ip) => ["tc_ingress_ip", "tc_egress_ip"],
+            Some(LinkLayer::Ethernet) => ETHERNET_PROGRAMS,
+            Some(LinkLayer::Ip) => IP_PROGRAMS,
             None => return Err(Error::LinkLayer { name: interface.name }),
         };
         self.make_entry(interface.index)?;
@@ -340,6 +344,10 @@ impl Tc {
         Ok(())
     }
 }
+
+/// By what packets start with; for ingress and egress.
+const ETHERNET_PROGRAMS: [&str; 2] = ["tc_ingress", "tc_egress"];
+const IP_PROGRAMS: [&str; 2] = ["tc_ingress_ip", "tc_egress_ip"];
 
 const BPF_NOEXIST: u64 = 1;
 const ENOBUFS: i32 = nix::errno::Errno::ENOBUFS as i32;

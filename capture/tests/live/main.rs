@@ -4,6 +4,8 @@
 
 mod kernel;
 mod namespace;
+mod recorder;
+mod rights;
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
