@@ -1,6 +1,7 @@
 //! What `replay` reads: each input is told by its first bytes, and several are merged by time.
 
 mod ahead;
+mod batch;
 mod capture;
 mod merge;
 mod recording;
@@ -10,11 +11,11 @@ use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use dissect::L7Options;
-use event::{Event, L7Flow, Label, Packet, Timestamp};
+use event::{Event, Label, Timestamp};
 use features::Affected;
 
 pub use ahead::Ahead;
+pub use batch::{Batch, Packets};
 pub use merge::Merge;
 
 use crate::args::{Args, Labels};
@@ -28,12 +29,10 @@ pub const BATCH: usize = 8 * 1024;
 #[derive(Debug)]
 pub enum Item<'a> {
     /// In the order of the input.
-    Packets(&'a [Packet]),
+    Packets(Packets<'a>),
     /// The same, given away.
-    TakenPackets(Vec<Packet>),
+    Taken(Batch),
     Event(Event),
-    /// Application messages, in the order of their times.
-    Flows(Vec<L7Flow>),
     /// From this time on everything carries this label, until a mark says otherwise.
     Label(Timestamp, Option<Label>),
     /// From this time on labels are for these flows; for all where none are given.
@@ -78,8 +77,8 @@ impl Input {
             let told = Told { label: args.label.is_none(), affected: args.labels == Labels::Affected };
             Self::Recording(Box::new(RecordingInput::open(source, &name, args.window, told)?))
         } else {
-            let l7 = (!args.no_l7).then(|| L7Options { redact: args.redact, ..L7Options::default() });
-            Self::Capture(Box::new(CaptureInput::open(source, &name, args.tunnel.into(), l7)?))
+            let with_payload = !args.no_l7;
+            Self::Capture(Box::new(CaptureInput::open(source, &name, args.tunnel.into(), with_payload)?))
         })
     }
 

@@ -4,11 +4,12 @@ use std::io::{self, BufWriter, Write};
 
 use anyhow::{Context as _, Result};
 use cli::{Exit, Interrupt};
-use event::Packet;
-use features::{Closing, Config, Engine};
+use dissect::{FlowNumber, L7, L7Options};
+use event::L7Flow;
+use features::{Closing, Config, Engine, FlowId};
 
 use crate::args::{Args, Command};
-use crate::input::{self, Ahead, Input, Item, Merge};
+use crate::input::{self, Ahead, Batch, Input, Item, Merge, Packets};
 use crate::output::Csv;
 use crate::schema;
 use crate::select::Select;
@@ -36,16 +37,22 @@ fn replay(args: &Args, output: impl Write) -> Result<Exit> {
     let inputs: Vec<Input> = paths.iter().map(|path| Input::open(path, args)).collect::<Result<_>>()?;
     let output = BufWriter::with_capacity(1 << 16, output);
     let output = Csv::new(output, args.profile.into()).context("cannot write the header")?;
-    let (engine, select) = (Engine::new(config(args)), Select::new(args));
-    let mut work = Work { engine, output, select, interrupt };
+    let mut work = Work {
+        engine: Engine::new(config(args)),
+        flows: Vec::new(),
+        l7: (!args.no_l7).then(|| L7::new(L7Options { redact: args.redact, ..L7Options::default() })),
+        found: Vec::new(),
+        output,
+        select: Select::new(args),
+        interrupt,
+    };
     let inputs = Merge::new(inputs);
     let inputs =
         if rayon::current_num_threads() > 1 { work.read_ahead(inputs)? } else { work.read_inline(inputs)? };
-    work.engine.finish();
-    work.drain()?;
+    work.end()?;
     work.output.finish().context("cannot write rows")?;
-    let left_out = (work.select.packets, work.select.events);
-    Ok(Summary { inputs: inputs.reports(), left_out, engine: work.engine.counts() }.tell())
+    let (left_out, l7) = (work.select.packets, work.l7.map(|l7| l7.counts()).unwrap_or_default());
+    Ok(Summary { inputs: inputs.reports(), left_out, l7, engine: work.engine.counts() }.tell())
 }
 
 fn config(args: &Args) -> Config {
@@ -56,6 +63,12 @@ fn config(args: &Args) -> Config {
 
 struct Work<W> {
     engine: Engine,
+    /// Of the packets taken in last.
+    flows: Vec<FlowId>,
+    /// Absent where application messages are not asked for.
+    l7: Option<L7>,
+    /// Messages read from payload that the engine is to have next.
+    found: Vec<L7Flow>,
     output: Csv<W>,
     select: Select,
     interrupt: Interrupt,
@@ -90,19 +103,46 @@ impl<W: Write> Work<W> {
     }
 
     /// Takes an item in; gives back a batch that can be filled again.
-    fn take(&mut self, item: Item<'_>) -> Option<Vec<Packet>> {
+    fn take(&mut self, item: Item<'_>) -> Option<Batch> {
         match self.select.apply(item) {
-            Item::Packets(packets) => self.engine.push_packets(packets),
-            Item::TakenPackets(packets) => {
-                self.engine.push_packets(&packets);
-                return Some(packets);
+            Item::Packets(packets) => self.packets(packets),
+            Item::Taken(batch) => {
+                self.packets(batch.lend());
+                return Some(batch);
             }
             Item::Event(event) => self.engine.push(&event),
-            Item::Flows(flows) => flows.into_iter().for_each(|flow| self.engine.push_flow(flow)),
             Item::Label(time, label) => self.engine.label_from(time, label),
             Item::Affected(time, affected) => self.engine.affected_from(time, affected),
         }
         None
+    }
+
+    /// Packets first, then the messages in them, as far as goes before a window is closed.
+    fn packets(&mut self, packets: Packets<'_>) {
+        let mut taken = 0;
+        while taken < packets.packets.len() {
+            let count = self.engine.push_some(&packets.packets[taken..], &mut self.flows);
+            if let Some(l7) = &mut self.l7 {
+                for (at, flow) in (taken..taken + count).zip(&self.flows) {
+                    if let Some(payload) = packets.payload(at) {
+                        let number = FlowNumber { place: flow.place, birth: flow.birth };
+                        l7.observe_flow(number, &packets.packets[at], payload, &mut self.found);
+                    }
+                }
+                self.found.drain(..).for_each(|flow| self.engine.push_flow(flow));
+            }
+            taken += count;
+        }
+    }
+
+    /// No more will come.
+    fn end(&mut self) -> Result<()> {
+        if let Some(l7) = &mut self.l7 {
+            l7.finish(&mut self.found);
+            self.found.drain(..).for_each(|flow| self.engine.push_flow(flow));
+        }
+        self.engine.finish();
+        self.drain()
     }
 
     fn drain(&mut self) -> Result<()> {

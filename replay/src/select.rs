@@ -1,10 +1,10 @@
 //! Which part of the input is used: `--from`, `--to` and `--filter`.
 
-use event::{FiveTuple, L7Flow, Packet, Timestamp};
+use event::{FiveTuple, Timestamp};
 
 use crate::args::Args;
 use crate::filter::Filter;
-use crate::input::Item;
+use crate::input::{Batch, Item, Packets};
 
 /// The part of the input that is used.
 pub struct Select {
@@ -13,13 +13,11 @@ pub struct Select {
     filter: Option<Filter>,
     /// Packets left out.
     pub packets: u64,
-    /// Other events left out.
-    pub events: u64,
 }
 
 impl Select {
     pub fn new(args: &Args) -> Self {
-        Self { from: args.from, to: args.to, filter: args.filter.clone(), packets: 0, events: 0 }
+        Self { from: args.from, to: args.to, filter: args.filter.clone(), packets: 0 }
     }
 
     /// The part of an item that is used.
@@ -28,26 +26,17 @@ impl Select {
             return item;
         }
         match item {
-            Item::Packets(packets) => Item::TakenPackets(self.packets(packets.to_vec())),
-            Item::TakenPackets(packets) => Item::TakenPackets(self.packets(packets)),
-            Item::Flows(flows) => Item::Flows(self.flows(flows)),
+            Item::Packets(packets) => Item::Taken(self.packets(packets)),
+            Item::Taken(batch) => Item::Taken(self.packets(batch.lend())),
             // What concerns the node as a whole holds for every part of it; the rest finds no flow.
             other => other,
         }
     }
 
-    fn packets(&mut self, mut packets: Vec<Packet>) -> Vec<Packet> {
-        let before = packets.len();
-        packets.retain(|packet| self.takes(packet.time, &packet.five_tuple));
-        self.packets += (before - packets.len()) as u64;
-        packets
-    }
-
-    fn flows(&mut self, mut flows: Vec<L7Flow>) -> Vec<L7Flow> {
-        let before = flows.len();
-        flows.retain(|flow| self.takes(flow.time, &flow.five_tuple));
-        self.events += (before - flows.len()) as u64;
-        flows
+    fn packets(&mut self, packets: Packets<'_>) -> Batch {
+        let kept = packets.only(|packet| self.takes(packet.time, &packet.five_tuple));
+        self.packets += (packets.packets.len() - kept.packets.len()) as u64;
+        kept
     }
 
     fn takes(&self, time: Timestamp, tuple: &FiveTuple) -> bool {

@@ -1,6 +1,7 @@
 //! The end of a run on stderr: what was read, used, and skipped for what reason.
 
 use cli::Exit;
+use dissect::L7Counts;
 use features::{Counts, Coverage};
 
 use crate::input::Report;
@@ -8,8 +9,10 @@ use crate::input::Report;
 /// What a run did.
 pub struct Summary {
     pub inputs: Vec<Report>,
-    /// Packets and application events outside `--from`, `--to` and `--filter`.
-    pub left_out: (u64, u64),
+    /// Packets outside `--from`, `--to` and `--filter`.
+    pub left_out: u64,
+    /// What was read from payload.
+    pub l7: L7Counts,
     pub engine: Counts,
 }
 
@@ -22,13 +25,13 @@ impl Summary {
                 tracing::warn!("damaged: {damage}");
             }
         }
-        if self.left_out != (0, 0) {
-            let (packets, events) = self.left_out;
-            tracing::info!(
-                "{packets} packets and {events} L7 events outside --from, --to and --filter left out"
-            );
+        if self.left_out > 0 {
+            tracing::info!("{} packets outside --from, --to and --filter left out", self.left_out);
         }
         tracing::info!("{}", engine_line(&self.engine));
+        if self.l7 != L7Counts::default() {
+            tracing::info!("{}", self.l7);
+        }
         if let Some(line) = coverage_line(&self.engine.coverage) {
             tracing::info!("{line}");
         }

@@ -4,6 +4,7 @@
 //! and codes; header values, query strings and bodies are never stored.
 
 mod connection;
+mod connections;
 mod dns;
 mod http1;
 mod http2;
@@ -15,11 +16,13 @@ mod tls;
 use std::fmt;
 
 use event::{
-    Duration, FiveTuple, Fragment, L7Flow, L7Message, L7Origin, L7Type, Packet, Protocol, TcpFlags,
+    Duration, FiveTuple, Fragment, L7Flow, L7Message, L7Origin, L7Type, Packet, Protocol, Tcp, TcpFlags,
     Timestamp, Workload,
 };
 
 use connection::Connection;
+pub use connections::FlowNumber;
+use connections::{Connections, Known};
 use recent::Recent;
 
 /// Connections remembered at once; the least recently active are forgotten and counted.
@@ -83,7 +86,9 @@ impl fmt::Display for L7Counts {
 /// Reads application messages out of packets, in the order in which the packets come.
 pub struct L7 {
     options: L7Options,
-    connections: Recent<FiveTuple, Connection>,
+    connections: Connections,
+    /// The numbers of flows, where the caller has none.
+    numbers: Numbers,
     queries: dns::Queries,
     buffered: usize,
     counts: L7Counts,
@@ -97,10 +102,10 @@ impl Default for L7 {
 
 impl L7 {
     pub fn new(options: L7Options) -> Self {
-        let connections = Recent::new(MAX_CONNECTIONS);
         Self {
             options,
-            connections,
+            connections: Connections::new(MAX_CONNECTIONS),
+            numbers: Numbers::default(),
             queries: dns::Queries::default(),
             buffered: 0,
             counts: L7Counts::default(),
@@ -110,8 +115,32 @@ impl L7 {
     /// Takes one packet in and appends the messages that it completes. Their time is the packet's, so that
     /// events come out in the order of the packets.
     pub fn observe(&mut self, packet: &Packet, payload: &[u8], found: &mut Vec<L7Flow>) {
+        if packet.five_tuple.protocol == Protocol::TCP {
+            let key = packet.five_tuple.canonical();
+            if may_begin(packet) || self.numbers.known.contains(&key) {
+                let (flow, forgotten) = self.numbers.of(key);
+                self.segment(flow, packet, payload, found);
+                for flow in forgotten {
+                    let connection = self.connections.forget(flow);
+                    self.let_go(connection);
+                }
+            }
+        } else {
+            self.observe_flow(FlowNumber::default(), packet, payload, found);
+        }
+    }
+
+    /// The same for a caller that has a table of flows: `flow` is the packet's.
+    #[inline]
+    pub fn observe_flow(
+        &mut self,
+        flow: FlowNumber,
+        packet: &Packet,
+        payload: &[u8],
+        found: &mut Vec<L7Flow>,
+    ) {
         match packet.five_tuple.protocol {
-            Protocol::TCP => self.segment(packet, payload, found),
+            Protocol::TCP => self.segment(flow, packet, payload, found),
             // Later fragments hold no head; the first one does.
             Protocol::UDP if packet.fragment != Fragment::Later => self.datagram(packet, payload, found),
             _ => {}
@@ -127,21 +156,27 @@ impl L7 {
         }
     }
 
-    fn segment(&mut self, packet: &Packet, payload: &[u8], found: &mut Vec<L7Flow>) {
+    #[inline]
+    fn segment(&mut self, flow: FlowNumber, packet: &Packet, payload: &[u8], found: &mut Vec<L7Flow>) {
+        let known = self.connections.known(flow);
         let Some(tcp) = packet.tcp else { return };
         let is_syn = tcp.flags.contains(TcpFlags::SYN);
         if tcp.flags.contains(TcpFlags::RST) || packet.fragment != Fragment::Whole {
             return;
         }
-        if packet.payload_length == 0 && !is_syn && !self.connections.contains(&packet.five_tuple.canonical())
-        {
-            return;
-        }
-        let key = packet.five_tuple.canonical();
-        let connection = self.connections.get_or_insert_with(key, Connection::default);
-        if connection.is_ignored() && !is_syn {
-            return;
-        }
+        let place = match known {
+            Known::Ignored if !is_syn => return,
+            Known::Nothing if !may_begin(packet) => return,
+            Known::Nothing | Known::Ignored => self.connections.follow(flow, packet.five_tuple.canonical()),
+            Known::Followed(place) => place,
+        };
+        self.follow(place, packet, &tcp, payload, found);
+        let forgotten = self.connections.take_forgotten();
+        self.let_go(forgotten);
+    }
+
+    fn follow(&mut self, place: u32, packet: &Packet, tcp: &Tcp, payload: &[u8], found: &mut Vec<L7Flow>) {
+        let Some((connection, key)) = self.connections.get(place) else { return };
         let before = connection.buffered();
         let mut context = connection::Context {
             key,
@@ -150,21 +185,26 @@ impl L7 {
             may_buffer: self.buffered < MAX_BUFFERED,
             out: Emitter { found, counts: &mut self.counts, redact: self.options.redact },
         };
-        connection.segment(packet, &tcp, payload, &mut context);
+        connection.segment(packet, tcp, payload, &mut context);
         let after = connection.buffered();
         self.buffered = (self.buffered + after).saturating_sub(before);
-        let forgotten = self.connections.take_forgotten();
-        self.counts.connections_forgotten += forgotten.len() as u64;
+        if connection.is_ignored() {
+            self.buffered = self.buffered.saturating_sub(after);
+            self.connections.ignore(place);
+        }
+    }
+
+    /// Counts connections that had to be forgotten.
+    fn let_go(&mut self, forgotten: impl IntoIterator<Item = Connection>) {
         for connection in forgotten {
+            self.counts.connections_forgotten += 1;
             self.buffered = self.buffered.saturating_sub(connection.buffered());
         }
     }
 
     /// At the end of the packets: messages that stand behind holes, and calls that never ended.
     pub fn finish(&mut self, found: &mut Vec<L7Flow>) {
-        let mut left = self.connections.drain();
-        left.sort_unstable_by_key(|(key, _)| *key);
-        for (key, mut connection) in left {
+        for (key, mut connection) in self.connections.drain() {
             let mut context = connection::Context {
                 key,
                 options: self.options,
@@ -182,6 +222,44 @@ impl L7 {
             requests_forgotten: self.counts.requests_forgotten + self.queries.forgotten(),
             ..self.counts
         }
+    }
+}
+
+/// Whether a connection of which nothing is known is followed from this packet on.
+fn may_begin(packet: &Packet) -> bool {
+    packet.payload_length > 0 || packet.tcp.is_some_and(|tcp| tcp.flags.contains(TcpFlags::SYN))
+}
+
+/// Numbers for the flows of a caller that has none.
+struct Numbers {
+    known: Recent<FiveTuple, FlowNumber>,
+    next: u32,
+    births: u32,
+    free: Vec<u32>,
+}
+
+impl Default for Numbers {
+    fn default() -> Self {
+        // Of the ones that are forgotten here the connections are, too.
+        Self { known: Recent::new(2 * MAX_CONNECTIONS), next: 0, births: 0, free: Vec::new() }
+    }
+}
+
+impl Numbers {
+    /// The flow of a five-tuple, and the flows that were forgotten for it.
+    fn of(&mut self, key: FiveTuple) -> (FlowNumber, Vec<FlowNumber>) {
+        let (next, births, free) = (&mut self.next, &mut self.births, &mut self.free);
+        let flow = *self.known.get_or_insert_with(key, || {
+            *births = births.wrapping_add(1);
+            let place = free.pop().unwrap_or_else(|| {
+                *next += 1;
+                *next - 1
+            });
+            FlowNumber { place, birth: *births }
+        });
+        let forgotten = self.known.take_forgotten();
+        self.free.extend(forgotten.iter().map(|flow| flow.place));
+        (flow, forgotten)
     }
 }
 

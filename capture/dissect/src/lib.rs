@@ -32,7 +32,7 @@ mod tunnel;
 pub use capture::{Capture, Counts, Seen};
 pub use file::{Compression, Damage, DamageKind, Interface, OpenError, Reader, Record};
 pub use fragment::{FragmentKey, Fragments};
-pub use l7::{L7, L7Counts, L7Options};
+pub use l7::{FlowNumber, L7, L7Counts, L7Options};
 pub use link::LinkType;
 pub use packet::{Dissected, Dissector, Frame, Imperfect};
 pub use skip::{Skip, Skipped};

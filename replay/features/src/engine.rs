@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use event::{Duration, Event, L7Flow, Label, Mark, Packet, Timestamp};
 use rayon::prelude::*;
@@ -93,12 +94,29 @@ pub struct Counts {
     pub coverage: Coverage,
 }
 
+/// Names a flow for as long as the engine remembers it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowId {
+    /// Small: below the number of flows remembered at once, and a little more. Given again to a later flow.
+    pub place: u32,
+    /// Tells the flows that had one place, one after the other, apart.
+    pub birth: u32,
+}
+
+impl FlowId {
+    fn new(shard: usize, (index, birth): (u32, u32)) -> Self {
+        #[allow(clippy::cast_possible_truncation, reason = "one of a few shards")]
+        Self { place: index * SHARDS as u32 + shard as u32, birth }
+    }
+}
+
 /// Events in, windows out.
 pub struct Engine {
     config: Config,
     shards: Vec<Shard>,
     /// Scratch space.
     group: Vec<Routed>,
+    flows: Vec<FlowId>,
     /// Windows that some shard has open.
     open: BTreeSet<i64>,
     closed: VecDeque<ClosedWindow>,
@@ -125,6 +143,7 @@ impl Engine {
             config,
             shards,
             group: Vec::new(),
+            flows: Vec::new(),
             open: BTreeSet::new(),
             closed: VecDeque::new(),
             marks: Vec::new(),
@@ -169,14 +188,25 @@ impl Engine {
     /// Takes in the next packets, in order; faster than one by one, and by as many threads as the current
     /// rayon pool has.
     pub fn push_packets(&mut self, packets: &[Packet]) {
-        let mut rest = packets;
-        while !rest.is_empty() {
-            let (batch, later) = rest.split_at(self.batch_length(rest));
-            self.arrive(batch[0].arrival);
-            self.route(batch);
-            rest = later;
-            self.relieve();
+        let mut flows = std::mem::take(&mut self.flows);
+        let mut taken = 0;
+        while taken < packets.len() {
+            taken += self.push_some(&packets[taken..], &mut flows);
         }
+        self.flows = flows;
+    }
+
+    /// Takes in as many of the next packets as go in before a window is closed, at least one where there is
+    /// any; gives their number, and their flows in `flows`. Application messages that are read out of them
+    /// should be pushed before the packets that follow.
+    pub fn push_some(&mut self, packets: &[Packet], flows: &mut Vec<FlowId>) -> usize {
+        flows.clear();
+        let Some(first) = packets.first() else { return 0 };
+        self.relieve();
+        self.arrive(first.arrival);
+        let batch = &packets[..self.batch_length(packets)];
+        self.route(batch, flows);
+        batch.len()
     }
 
     /// How many packets may go in before a window has to be closed: up to the one whose arrival closes it.
@@ -212,7 +242,7 @@ impl Engine {
         Timestamp::from_nanos((window + 1).saturating_mul(self.config.window.as_nanos()))
     }
 
-    fn route(&mut self, packets: &[Packet]) {
+    fn route(&mut self, packets: &[Packet], flows: &mut Vec<FlowId>) {
         let length = self.config.window.as_nanos();
         let mut newest = None;
         for packet in packets {
@@ -227,13 +257,13 @@ impl Engine {
             }
         }
         if packets.len() > 1 && rayon::current_num_threads() > 1 {
-            self.route_by_shard(packets);
+            self.route_by_shard(packets, flows);
         } else {
-            self.route_in_turn(packets);
+            self.route_in_turn(packets, flows);
         }
     }
 
-    fn route_in_turn(&mut self, packets: &[Packet]) {
+    fn route_in_turn(&mut self, packets: &[Packet], flows: &mut Vec<FlowId>) {
         let shards = self.shards.len();
         let mut group = std::mem::take(&mut self.group);
         for packets in packets.chunks(GROUP) {
@@ -243,22 +273,34 @@ impl Engine {
                 self.shards[routed.shard(shards)].look_up(routed);
             }
             for (packet, routed) in packets.iter().zip(&group) {
-                self.shards[routed.shard(shards)].packet(packet, routed);
+                let shard = routed.shard(shards);
+                let flow = self.shards[shard].packet(packet, routed);
+                flows.push(FlowId::new(shard, flow));
             }
         }
         self.group = group;
     }
 
-    fn route_by_shard(&mut self, packets: &[Packet]) {
+    fn route_by_shard(&mut self, packets: &[Packet], flows: &mut Vec<FlowId>) {
         let count = self.shards.len();
         let routed: Vec<Routed> = packets.par_iter().with_min_len(512).map(Routed::new).collect();
+        // Each is written by one shard alone.
+        let found: Vec<AtomicU64> = packets.iter().map(|_| AtomicU64::new(0)).collect();
         self.shards.par_iter_mut().enumerate().for_each(|(index, shard)| {
-            for (packet, routed) in packets.iter().zip(&routed) {
+            for ((packet, routed), found) in packets.iter().zip(&routed).zip(&found) {
                 if routed.shard(count) == index {
-                    shard.packet(packet, routed);
+                    let flow = FlowId::new(index, shard.packet(packet, routed));
+                    found.store(u64::from(flow.birth) << 32 | u64::from(flow.place), Ordering::Relaxed);
                 }
             }
         });
+        #[allow(clippy::cast_possible_truncation, reason = "the two halves of it")]
+        flows.extend(
+            found
+                .into_iter()
+                .map(AtomicU64::into_inner)
+                .map(|both| FlowId { place: both as u32, birth: (both >> 32) as u32 }),
+        );
     }
 
     /// Closes the oldest windows where the open ones hold too many rows.

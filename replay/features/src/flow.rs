@@ -52,6 +52,8 @@ pub struct Flow {
     taps: [u32; 2],
     /// Its pair of `InFlight` in the shard's slab.
     pub in_flight: u32,
+    /// Tells the flows that had one place, one after the other, apart.
+    pub birth: u32,
     life: u16,
     /// The application protocol that was detected.
     pub protocol: Option<Protocol>,
@@ -64,7 +66,7 @@ pub struct Flow {
 }
 
 impl Flow {
-    pub fn new(key: Key, packet: &Packet, side: usize) -> Self {
+    pub fn new(key: Key, packet: &Packet, side: usize, birth: u32) -> Self {
         let time = packet.time.as_nanos();
         Self {
             key,
@@ -80,6 +82,7 @@ impl Flow {
             retransmission_run: [0; 2],
             taps: [NO_TAP; 2],
             in_flight: NO_SLOT,
+            birth,
             life: 0,
             protocol: None,
             initiator: u8::from(initiator(&key, packet, side) != 0),

@@ -25,6 +25,10 @@ impl InFlight {
         self.length == 0
     }
 
+    pub fn clear(&mut self) {
+        self.length = 0;
+    }
+
     /// A segment with new data.
     pub fn sent(&mut self, time: i64, start: u32, end: u32) {
         let length = usize::from(self.length);

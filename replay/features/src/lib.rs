@@ -21,7 +21,7 @@ mod value;
 mod window;
 
 pub use affected::{Affected, METADATA_KEY as AFFECTED_KEY, ParseAffectedError};
-pub use engine::{ClosedWindow, Closing, Config, Counts, Engine};
+pub use engine::{ClosedWindow, Closing, Config, Counts, Engine, FlowId};
 pub use join::Coverage;
 pub use row::Row;
 pub use samples::{EXACT, SKETCH_ERROR};

@@ -146,16 +146,17 @@ impl Shard {
         }
     }
 
-    /// Takes in a packet whose flow is in this shard.
-    pub fn packet(&mut self, packet: &Packet, routed: &Routed) {
+    /// Takes in a packet whose flow is in this shard; gives the flow's place and birth.
+    pub fn packet(&mut self, packet: &Packet, routed: &Routed) -> (u32, u32) {
         let side = usize::from(routed.side);
         self.sequence += 1;
         let index = self.find_or_insert(packet, routed);
         let flow = &mut self.flows[index as usize];
         flow.touched = self.sequence;
+        let found = (index, flow.birth);
         if !flow.is_primary_tap(packet, side) {
             self.counts.other_taps += 1;
-            return;
+            return found;
         }
         self.counts.counted += 1;
         match packet.tcp {
@@ -165,6 +166,7 @@ impl Shard {
             }
             None => self.datagram(packet, index, side),
         }
+        found
     }
 
     fn find_or_insert(&mut self, packet: &Packet, routed: &Routed) -> u32 {
@@ -179,7 +181,9 @@ impl Shard {
         if self.table.len() >= self.max_flows {
             self.close_least_recent();
         }
-        let flow = Flow::new(routed.key, packet, routed.side.into());
+        #[allow(clippy::cast_possible_truncation, reason = "tells apart, no more")]
+        let birth = self.counts.flows as u32;
+        let flow = Flow::new(routed.key, packet, routed.side.into(), birth);
         let index = match self.free_flows.pop() {
             Some(index) => {
                 let slot = &mut self.flows[index as usize];
@@ -362,13 +366,7 @@ impl Shard {
     }
 
     fn window(&mut self, index: i64) -> Option<&mut ShardWindow> {
-        // Nearly every packet belongs to the newest window.
-        let newest = self.windows.back()?.index;
-        if newest == index {
-            return self.windows.back_mut();
-        }
-        let position = self.windows.binary_search_by_key(&index, |window| window.index).ok()?;
-        self.windows.get_mut(position)
+        window_of(&mut self.windows, index)
     }
 
     fn record(&mut self, place: Place) -> Option<&mut FlowWindow> {
@@ -406,16 +404,17 @@ impl Shard {
         if flow.in_flight == NO_SLOT || !segment.flags.contains(event::TcpFlags::ACK) {
             return;
         }
-        let slot = flow.in_flight as usize;
-        let mut pair = self.in_flight[slot];
-        if let Some((record, samples)) = self.record_and_samples(place) {
+        let pair = &mut self.in_flight[flow.in_flight as usize];
+        let window = window_of(&mut self.windows, place.window);
+        if let Some(window) = window
+            && let Some(record) = window.flows.get_mut(place.index as usize)
+        {
             pair[1 - side].acked(segment.time, segment.acknowledgement, |latency| {
-                record.respond(samples, latency);
+                record.respond(&mut window.samples, latency);
             });
         } else {
             pair[1 - side].acked(segment.time, segment.acknowledgement, |_| ());
         }
-        self.in_flight[slot] = pair;
         if pair.iter().all(InFlight::is_empty) {
             self.release_in_flight(index);
         }
@@ -424,7 +423,7 @@ impl Shard {
     fn release_in_flight(&mut self, index: u32) {
         let slot = std::mem::replace(&mut self.flows[index as usize].in_flight, NO_SLOT);
         if slot != NO_SLOT {
-            self.in_flight[slot as usize] = Default::default();
+            self.in_flight[slot as usize].iter_mut().for_each(InFlight::clear);
             self.free_in_flight.push(slot);
         }
     }
@@ -587,6 +586,17 @@ impl Shard {
             flow.is_listed_half_open
         });
     }
+}
+
+#[inline]
+fn window_of(windows: &mut VecDeque<ShardWindow>, index: i64) -> Option<&mut ShardWindow> {
+    // Nearly every packet belongs to the newest window.
+    let newest = windows.back()?.index;
+    if newest == index {
+        return windows.back_mut();
+    }
+    let position = windows.binary_search_by_key(&index, |window| window.index).ok()?;
+    windows.get_mut(position)
 }
 
 fn add_to_endpoint(endpoints: &mut Endpoints, record: &FlowWindow) {

@@ -4,9 +4,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::ScopedJoinHandle;
 
 use anyhow::{Result, anyhow};
-use event::Packet;
 
-use super::{Item, Merge};
+use super::{Batch, Item, Merge};
 
 /// Batches that may be read ahead; bounds the memory.
 const AHEAD: usize = 4;
@@ -15,7 +14,7 @@ const AHEAD: usize = 4;
 pub struct Ahead<'scope> {
     items: Receiver<Item<'static>>,
     /// Where emptied batches go back to be filled again.
-    emptied: SyncSender<Vec<Packet>>,
+    emptied: SyncSender<Batch>,
     reader: ScopedJoinHandle<'scope, (Merge, Result<()>)>,
 }
 
@@ -33,9 +32,9 @@ impl<'scope> Ahead<'scope> {
     }
 
     /// Gives a batch back.
-    pub fn give_back(&mut self, packets: Vec<Packet>) {
+    pub fn give_back(&mut self, batch: Batch) {
         // A full channel has batches enough.
-        let _ = self.emptied.try_send(packets);
+        let _ = self.emptied.try_send(batch);
     }
 
     /// Stops reading.
@@ -46,24 +45,18 @@ impl<'scope> Ahead<'scope> {
     }
 }
 
-fn read(
-    mut inputs: Merge,
-    to: &SyncSender<Item<'static>>,
-    back: &Receiver<Vec<Packet>>,
-) -> (Merge, Result<()>) {
+fn read(mut inputs: Merge, to: &SyncSender<Item<'static>>, back: &Receiver<Batch>) -> (Merge, Result<()>) {
     loop {
         let item = match inputs.next() {
             Ok(None) => return (inputs, Ok(())),
             Err(error) => return (inputs, Err(error)),
             Ok(Some(Item::Packets(packets))) => {
                 let mut taken = back.try_recv().unwrap_or_default();
-                taken.clear();
-                taken.extend_from_slice(packets);
-                Item::TakenPackets(taken)
+                taken.copy_from(packets);
+                Item::Taken(taken)
             }
-            Ok(Some(Item::TakenPackets(packets))) => Item::TakenPackets(packets),
+            Ok(Some(Item::Taken(batch))) => Item::Taken(batch),
             Ok(Some(Item::Event(event))) => Item::Event(event),
-            Ok(Some(Item::Flows(flows))) => Item::Flows(flows),
             Ok(Some(Item::Label(time, label))) => Item::Label(time, label),
             Ok(Some(Item::Affected(time, affected))) => Item::Affected(time, affected),
         };

@@ -1,14 +1,14 @@
 //! Several inputs as one, by time.
 
 use anyhow::Result;
-use event::{Packet, Timestamp};
+use event::Timestamp;
 
-use super::{BATCH, Input, Item, Report};
+use super::{BATCH, Batch, Input, Item, Report};
 
 /// An input and what was read of it ahead.
 struct Ahead {
     input: Input,
-    packets: Vec<Packet>,
+    batch: Batch,
     next: usize,
     /// An item other than packets, and its time.
     single: Option<(Timestamp, Item<'static>)>,
@@ -17,19 +17,15 @@ struct Ahead {
 
 impl Ahead {
     fn fill(&mut self) -> Result<()> {
-        if self.has_ended || self.single.is_some() || self.next < self.packets.len() {
+        if self.has_ended || self.single.is_some() || self.next < self.batch.packets.len() {
             return Ok(());
         }
-        self.packets.clear();
+        self.batch.clear();
         self.next = 0;
         match self.input.next()? {
-            Some(Item::Packets(packets)) => self.packets.extend_from_slice(packets),
-            Some(Item::TakenPackets(packets)) => self.packets = packets,
+            Some(Item::Packets(packets)) => self.batch.copy_from(packets),
+            Some(Item::Taken(batch)) => self.batch = batch,
             Some(Item::Event(event)) => self.single = Some((event.time(), Item::Event(event))),
-            Some(Item::Flows(flows)) => {
-                let first = flows.first().map_or(Timestamp::MIN, |flow| flow.time);
-                self.single = Some((first, Item::Flows(flows)));
-            }
             Some(Item::Label(time, label)) => self.single = Some((time, Item::Label(time, label))),
             Some(Item::Affected(time, affected)) => {
                 self.single = Some((time, Item::Affected(time, affected)));
@@ -42,7 +38,7 @@ impl Ahead {
     fn time(&self) -> Option<Timestamp> {
         match &self.single {
             Some((time, _)) => Some(*time),
-            None => self.packets.get(self.next).map(|packet| packet.time),
+            None => self.batch.packets.get(self.next).map(|packet| packet.time),
         }
     }
 }
@@ -50,13 +46,13 @@ impl Ahead {
 /// Inputs merged by time; each keeps its own order, and of equal times the first input's comes first.
 pub struct Merge {
     inputs: Vec<Ahead>,
-    merged: Vec<Packet>,
+    merged: Batch,
 }
 
 impl Merge {
     pub fn new(inputs: Vec<Input>) -> Self {
-        let ahead = |input| Ahead { input, packets: Vec::new(), next: 0, single: None, has_ended: false };
-        Self { inputs: inputs.into_iter().map(ahead).collect(), merged: Vec::new() }
+        let ahead = |input| Ahead { input, batch: Batch::default(), next: 0, single: None, has_ended: false };
+        Self { inputs: inputs.into_iter().map(ahead).collect(), merged: Batch::default() }
     }
 
     /// The next packets or event; nothing at the end of all inputs.
@@ -65,22 +61,23 @@ impl Merge {
             return self.inputs[0].input.next();
         }
         self.merged.clear();
-        while self.merged.len() < BATCH {
+        while self.merged.packets.len() < BATCH {
             for input in &mut self.inputs {
                 input.fill()?;
             }
             let timed = self.inputs.iter_mut().filter_map(|input| input.time().map(|time| (time, input)));
             let Some((_, first)) = timed.min_by_key(|(time, _)| *time) else { break };
             if first.single.is_some() {
-                if self.merged.is_empty() {
+                if self.merged.packets.is_empty() {
                     return Ok(first.single.take().map(|(_, item)| item));
                 }
                 break;
             }
-            self.merged.push(first.packets[first.next]);
+            let packets = first.batch.lend();
+            self.merged.push(&packets.packets[first.next], packets.payload(first.next));
             first.next += 1;
         }
-        Ok((!self.merged.is_empty()).then_some(Item::Packets(&self.merged)))
+        Ok((!self.merged.packets.is_empty()).then(|| Item::Packets(self.merged.lend())))
     }
 
     pub fn reports(&self) -> Vec<Report> {

@@ -51,13 +51,13 @@ impl RecordingInput {
             }
         }
         if !self.first_packets.is_empty() {
-            return Ok(Some(Item::TakenPackets(std::mem::take(&mut self.first_packets))));
+            return Ok(Some(Item::Taken(std::mem::take(&mut self.first_packets).into())));
         }
         if let Some(event) = self.first_event.take() {
             return Ok(Some(Item::Event(event)));
         }
         Ok(self.reader.next_item()?.map(|item| match item {
-            Recorded::Packets(packets) => Item::Packets(packets),
+            Recorded::Packets(packets) => Item::Packets(packets.into()),
             Recorded::Event(event) => Item::Event(event),
         }))
     }
