@@ -216,6 +216,15 @@ struct Walk {
 #[map]
 static WALK: PerCpuArray<Walk> = PerCpuArray::with_max_entries(1, 0);
 
+/// `value - 1`, which the compiler does not see through: it would undo a step that the verifier needs.
+#[inline(always)]
+fn less_one(value: u32) -> u64 {
+    let mut value = u64::from(value);
+    // SAFETY: one instruction on one register.
+    unsafe { core::arch::asm!("{0} -= 1", inout(reg) value, options(pure, nomem, nostack)) };
+    value
+}
+
 /// Walks `length` bytes of options at `offset` of the packet, up to the first that makes no sense. Returns the
 /// marks of what it found.
 #[inline(never)]
@@ -227,9 +236,12 @@ fn walk_options(skb: *mut __sk_buff, offset: u32, length: u32) -> u8 {
     walk.timestamp = 0;
     walk.timestamp_echo = 0;
     walk.window_scale = NO_WINDOW_SCALE;
-    if length == 0 || length > MAX_OPTIONS as u32 {
+    // In this way, because Linux before 6.3 learns nothing from a comparison with zero.
+    let above_one = less_one(length);
+    if above_one >= MAX_OPTIONS as u64 {
         return marks;
     }
+    let length = above_one as u32 + 1;
     // SAFETY: the buffer holds the longest options; a packet that ends before them gives an error.
     if unsafe { bpf_skb_load_bytes(skb.cast(), offset, walk.bytes.as_mut_ptr().cast(), length) } != 0 {
         return marks;

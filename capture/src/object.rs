@@ -3,6 +3,7 @@
 use std::io;
 
 use aya::maps::{Map, MapError};
+use aya::programs::ProgramError;
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use caps::{CapSet, Capability};
 use nix::sys::resource::{Resource, setrlimit};
@@ -69,6 +70,25 @@ pub fn load(loader: &mut EbpfLoader<'_>) -> Result<Ebpf, Lack> {
     loader.load(OBJECT).map_err(Lack::Load)
 }
 
+/// Why a program could not be loaded: of the verifier's thousand lines the one that says it, and all of them in
+/// the log.
+pub fn not_loaded(name: &'static str, error: ProgramError) -> Error {
+    let ProgramError::LoadError { io_error, verifier_log } = error else {
+        return Error::Program { name, source: error };
+    };
+    let log = verifier_log.to_string();
+    tracing::debug!(program = name, "{log}");
+    Error::Refused { name, reason: verdict(&log), source: io_error }
+}
+
+/// The last line of the verifier's log that is no figure of its own work.
+fn verdict(log: &str) -> String {
+    const FIGURES: [&str; 4] = ["verification time", "stack depth", "processed", "insns_cnt"];
+    let mut lines = log.lines().map(str::trim).filter(|line| !line.is_empty());
+    let verdict = lines.rfind(|line| FIGURES.iter().all(|figure| !line.starts_with(figure)));
+    verdict.unwrap_or("it does not say why").to_owned()
+}
+
 /// Takes a map out of the object.
 pub fn map<T>(
     ebpf: &mut Ebpf,
@@ -82,4 +102,18 @@ pub fn map<T>(
 fn refusal(error: io::Error) -> Lack {
     // ENOSYS
     if error.kind() == io::ErrorKind::Unsupported { Lack::Bpf } else { Lack::Refused(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_verdict_is_the_line_before_the_figures() {
+        let log = "0: R1=ctx() R10=fp0\n782: (85) call bpf_skb_load_bytes#26\n\
+                   R3 min value is outside of the allowed memory range\nverification time 21017 usec\n\
+                   stack depth 80+80\nprocessed 697 insns (limit 1000000)\n\n";
+        assert_eq!(verdict(log), "R3 min value is outside of the allowed memory range");
+        assert_eq!(verdict(""), "it does not say why");
+    }
 }

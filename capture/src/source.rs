@@ -45,6 +45,8 @@ pub enum Error {
     Attach { name: String, source: ProgramError },
     #[error("the kernel program {name} cannot be loaded")]
     Program { name: &'static str, source: ProgramError },
+    #[error("the kernel's verifier refuses the program {name}: {reason}")]
+    Refused { name: &'static str, reason: String, source: io::Error },
     #[error("the kernel object has no {name}: it was built from other sources than this program")]
     Object { name: &'static str },
     #[error("cannot start a thread")]

@@ -130,7 +130,7 @@ fn tracepoints() -> Vec<Check> {
             .missing()
             .iter()
             .map(|missing| {
-                let found = format!("no tracepoint {}: {}", missing.tracepoint, missing.reason);
+                let found = format!("{}: {}", missing.tracepoint, missing.reason);
                 Check::less(WHAT, found, format!("not recorded: {}", missing.tells))
             })
             .collect(),

@@ -168,7 +168,10 @@ impl Kernel {
         let mut ebpf = load(&found, options)?;
         for (probe, format) in found {
             match attach(&mut ebpf, &probe) {
-                Ok(()) => decoder.learn(probe.tracepoint, format),
+                Ok(()) => {
+                    missing.extend(lacking(&probe, &format));
+                    decoder.learn(probe.tracepoint, format);
+                }
                 Err(error) => missing.push(probe.missing(format!("{:#}", anyhow::Error::from(error)))),
             }
         }
@@ -272,6 +275,17 @@ impl Probe {
     }
 }
 
+/// What a tracepoint does not tell on this kernel though it is there.
+fn lacking(probe: &Probe, format: &Format) -> Option<Missing> {
+    // Both came with Linux 6.10.
+    let is_older = probe.tracepoint == Tracepoint::SendReset && format.offset("reason").is_none();
+    is_older.then(|| Missing {
+        tracepoint: probe.name,
+        tells: "why a reset was sent, and resets that no socket sends (to refused connections)",
+        reason: "it tells them since Linux 6.10".to_owned(),
+    })
+}
+
 fn map_error(source: MapError) -> Error {
     Error::Map { name: "TRACED", source }
 }
@@ -311,7 +325,7 @@ fn attach(ebpf: &mut Ebpf, probe: &Probe) -> Result<(), Error> {
     let error = |source| Error::Program { name: probe.name, source };
     let program = ebpf.program_mut(probe.name).ok_or(Error::Object { name: probe.name })?;
     let program: &mut TracePoint = program.try_into().map_err(error)?;
-    program.load().map_err(error)?;
+    program.load().map_err(|error| object::not_loaded(probe.name, error))?;
     program.attach(probe.group, probe.name).map_err(error)?;
     Ok(())
 }

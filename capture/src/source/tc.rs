@@ -429,7 +429,7 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SchedCl
     let program: &mut SchedClassifier =
         program.try_into().map_err(|source| Error::Program { name, source })?;
     if program.fd().is_err() {
-        program.load().map_err(|source| Error::Program { name, source })?;
+        program.load().map_err(|error| object::not_loaded(name, error))?;
     }
     Ok(program)
 }

@@ -43,7 +43,8 @@ pub struct Args {
 }
 
 /// What the guest needs besides its kernel, and the Debian package that brings it.
-const TOOLS: [(&str, &str); 7] = [
+const TOOLS: [(&str, &str); 10] = [
+    ("bash", "bash"),
     ("dash", "dash"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("busybox", "busybox-static"),
@@ -51,6 +52,8 @@ const TOOLS: [(&str, &str); 7] = [
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("ethtool", "ethtool"),
+    ("setpriv", "util-linux"),
+    ("unshare", "util-linux"),
 ];
 
 /// The guest says this, and a status, when what it ran has ended.
@@ -93,8 +96,9 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
 }
 
 fn require_tools() -> anyhow::Result<()> {
-    let missing: Vec<&str> =
+    let mut missing: Vec<&str> =
         TOOLS.iter().filter(|(tool, _)| which(tool).is_err()).map(|(_, package)| *package).collect();
+    missing.dedup();
     if !missing.is_empty() {
         bail!("the guest needs packages that are not installed: apt-get install -y {}", missing.join(" "));
     }
