@@ -207,6 +207,9 @@ fn header(inputs: &[Input<'_>]) -> Header {
     let mut nodes: Vec<&str> = headers().map(|header| header.node.as_str()).collect();
     nodes.dedup();
     header.node = nodes.join(", ");
+    // What is true of the whole: nothing of a sample is complete, and one open address is open.
+    header.sample = headers().filter_map(|header| header.sample).max();
+    header.anonymized = headers().all(|header| header.anonymized);
     if headers().any(|other| other.boot_id != header.boot_id) {
         // Their clocks do not start at one instant.
         header.boot_id.clear();

@@ -27,6 +27,7 @@ fn packet(second: i64, port: u16, interface: u32) -> Event {
         arrival: time,
         interface,
         direction: Direction::Ingress,
+        tap: event::Tap::Unknown,
         five_tuple: if second % 2 == 0 { tuple(port) } else { tuple(port).reversed() },
         l3_length: 100,
         payload_length: 72,

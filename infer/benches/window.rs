@@ -110,6 +110,7 @@ fn packet(nanos: i64, five_tuple: FiveTuple, sequence: u32) -> Packet {
         arrival: time,
         interface: 0,
         direction: Direction::Unknown,
+        tap: event::Tap::Unknown,
         five_tuple,
         l3_length: 540,
         payload_length: 500,

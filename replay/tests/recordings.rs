@@ -30,6 +30,7 @@ fn packet(milliseconds: i64, arrival: i64, client: u16, sequence: u32) -> Packet
         arrival: at(arrival),
         interface: 0,
         direction: Direction::Ingress,
+        tap: event::Tap::Unknown,
         five_tuple: FiveTuple::new(source, destination, Protocol::TCP),
         l3_length: 1500,
         payload_length: 1460,

@@ -1,6 +1,6 @@
 //! One captured frame to one [`Packet`].
 
-use event::{Direction, Endpoint, FiveTuple, Fragment, Packet, Timestamp};
+use event::{Direction, Endpoint, FiveTuple, Fragment, Packet, Tap, Timestamp};
 
 use crate::fragment::Fragments;
 use crate::ip::{self, Datagram};
@@ -84,6 +84,7 @@ impl Dissector {
             arrival: frame.time,
             interface: frame.interface,
             direction,
+            tap: Tap::Unknown,
             five_tuple: FiveTuple::new(source, destination, datagram.protocol),
             l3_length: self.length(datagram.length),
             payload_length: self.length(transport.payload_length),

@@ -29,6 +29,7 @@ fn packet(segment: &Segment, time: i64) -> Packet {
         arrival: Timestamp::from_nanos(time),
         interface: 0,
         direction: Direction::Unknown,
+        tap: event::Tap::Unknown,
         five_tuple: if segment.is_client { there } else { there.reversed() },
         l3_length: 40 + length,
         payload_length: length,

@@ -25,7 +25,7 @@ pub use l7::{
 };
 pub use loss::{Loss, LossCause, Source};
 pub use mark::Mark;
-pub use packet::{Direction, Fragment, Packet, Tcp, TcpFlags};
+pub use packet::{Direction, Fragment, Packet, Tap, Tcp, TcpFlags};
 pub use system::{
     CgroupCpu, CgroupMemory, CpuTimes, Disk, ListenQueue, Memory, Node, Pod, Pressure, Process,
     SystemSnapshot,

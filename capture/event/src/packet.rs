@@ -12,6 +12,19 @@ pub enum Direction {
     Egress,
 }
 
+/// Whether a packet was seen where the packets of its flow, in its direction, are counted. A node sees one packet
+/// at every interface that it passes; the primary tap of a flow's direction is the interface, and the way across it,
+/// that saw the flow first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Tap {
+    /// A source with a single observation point, or one that does not say.
+    #[default]
+    Unknown,
+    Primary,
+    /// The same packet was or will be seen at the primary tap.
+    Secondary,
+}
+
 /// Where a packet stands in a fragmented datagram.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Fragment {
@@ -79,6 +92,7 @@ pub struct Packet {
     /// Index into the interface table of the input it came from.
     pub interface: u32,
     pub direction: Direction,
+    pub tap: Tap,
     pub five_tuple: FiveTuple,
     /// Bytes from the IP header on, by the IP header (Ethernet padding does not count). For a super-packet
     /// this is the length of the whole, with one set of headers.
@@ -121,6 +135,7 @@ mod tests {
             arrival: Timestamp::UNIX_EPOCH,
             interface: 0,
             direction: Direction::Egress,
+            tap: Tap::Unknown,
             five_tuple: FiveTuple::new(end, end, Protocol::TCP),
             l3_length: 52 + 3000,
             payload_length: 3000,

@@ -46,6 +46,11 @@ pub struct Header {
     /// The first is the one offset by which all times were made; later ones show drift.
     pub clocks: Vec<ClockPair>,
     pub interfaces: Vec<Interface>,
+    /// N where packets of one in N flows alone were recorded, chosen by a hash; every other event of those flows, and
+    /// events of no flow.
+    pub sample: Option<u32>,
+    /// Addresses are replaced by others, prefix by prefix (Crypto-PAn), also in texts.
+    pub anonymized: bool,
     /// Free pairs of key and value.
     pub metadata: BTreeMap<String, String>,
 }
@@ -62,10 +67,15 @@ impl Default for Header {
             label: None,
             clocks: Vec::new(),
             interfaces: Vec::new(),
+            sample: None,
+            anonymized: false,
             metadata: BTreeMap::new(),
         }
     }
 }
+
+/// How addresses were replaced.
+const ANONYMIZED: &str = "crypto-pan";
 
 /// A metadata record's pairs.
 pub(crate) type Pairs = BTreeMap<String, String>;
@@ -151,6 +161,8 @@ impl Header {
             ("command", self.command.clone()),
         ]);
         pairs.extend(self.label.map(|label| ("label".to_owned(), label.0.to_string())));
+        pairs.extend(self.sample.map(|sample| ("sample".to_owned(), sample.to_string())));
+        pairs.extend(self.anonymized.then(|| ("anonymized".to_owned(), ANONYMIZED.to_owned())));
         pairs
     }
 
@@ -161,6 +173,8 @@ impl Header {
         (self.node, self.boot_id, self.kernel) = (text("node"), text("boot_id"), text("kernel"));
         (self.tool, self.command) = (text("tool"), text("command"));
         self.label = parsed(pairs, "label").map(Label);
+        self.sample = parsed(pairs, "sample");
+        self.anonymized = pairs.contains_key("anonymized");
         Some(())
     }
 

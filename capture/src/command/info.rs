@@ -116,6 +116,9 @@ struct Overview {
     kernel: String,
     boot_id: String,
     label: Option<LabelText>,
+    /// N: packets of one in N flows.
+    sample: Option<u32>,
+    anonymized: bool,
     bytes: u64,
     bytes_per_packet: Option<f64>,
     first: Option<String>,
@@ -188,6 +191,8 @@ impl Overview {
             file: reader.path().display().to_string(),
             format_version: header.version.to_string(),
             label: header.label.map(label),
+            sample: header.sample,
+            anonymized: header.anonymized,
             bytes: report.bytes,
             bytes_per_packet: (packets > 0).then(|| report.bytes as f64 / packets as f64),
             first: first.map(utc),
@@ -319,6 +324,8 @@ impl Overview {
         line("kernel", &self.kernel)?;
         line("boot", &self.boot_id)?;
         line("label", &self.label.as_ref().map(ToString::to_string).unwrap_or_default())?;
+        line("sample", &self.sample.map(|sample| format!("1/{sample} of the flows")).unwrap_or_default())?;
+        line("anonymized", if self.anonymized { "yes, addresses by Crypto-PAn" } else { "" })?;
         if let (Some(first), Some(last), Some(seconds)) = (&self.first, &self.last, self.seconds) {
             line("time", &format!("{first} to {last}, {seconds:.3} s"))?;
         }

@@ -3,6 +3,7 @@
 //! What the programs saw is accounted for exactly: `seen = packets + lost + unreadable + not_ip`.
 
 pub mod decode;
+mod taps;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ use crate::link::{self, Change, Interface, LinkLayer, Watch};
 use crate::source::{Error, Source};
 use crate::{Clock, Selection, object};
 use decode::Decoder;
+use taps::Taps;
 
 /// How to observe packets.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +91,8 @@ struct Tap {
 struct Records {
     ring: RingBuf<MapData>,
     decoder: Decoder,
+    /// Once there are two interfaces: a single one sees every packet once.
+    taps: Option<Taps>,
     /// Interface index to place in the table.
     places: BTreeMap<u32, u32>,
     clock: Clock,
@@ -128,8 +132,14 @@ impl Tc {
         let ring = object::map(&mut ebpf, "PACKETS", RingBuf::try_from)?;
         let seen = object::map(&mut ebpf, "SEEN", PerCpuArray::try_from)?;
         let unrecorded = object::map(&mut ebpf, "UNRECORDED", PerCpuHashMap::try_from)?;
-        let records =
-            Records { ring, decoder: Decoder::new(clock), places: BTreeMap::new(), clock, packets: 0 };
+        let records = Records {
+            ring,
+            decoder: Decoder::new(clock),
+            taps: None,
+            places: BTreeMap::new(),
+            clock,
+            packets: 0,
+        };
         let mut source = Self {
             ebpf,
             records,
@@ -220,6 +230,9 @@ impl Tc {
             links.push((name, self.attach_program(name, &interface.name, direction)?));
         }
         self.taps.push(Tap { interface, links });
+        if self.taps.len() > 1 {
+            self.records.taps.get_or_insert_default();
+        }
         Ok(())
     }
 
@@ -276,13 +289,17 @@ impl Tc {
                     let Some(place) = self.place_of(index) else { continue };
                     tracing::info!("{name} is gone");
                     self.detach(place)?;
+                    let place = u32::try_from(place).unwrap_or(u32::MAX);
+                    if let Some(taps) = &mut self.records.taps {
+                        taps.forget(place);
+                    }
                     take(Event::Loss(Loss {
                         first: now,
                         last: now,
                         arrival: now,
                         source: event::Source::Packets,
                         cause: LossCause::InterfaceGone,
-                        interface: u32::try_from(place).ok(),
+                        interface: Some(place),
                         // Nothing that passed it is missing; nothing passes it any more.
                         count: 0,
                     }));
@@ -396,7 +413,11 @@ impl Records {
                 arrival = self.clock.now();
             }
             let place = self.places.get(&record.interface).copied().unwrap_or(u32::MAX);
-            take(Event::Packet(self.decoder.packet(&record, place, arrival)));
+            let mut packet = self.decoder.packet(&record, place, arrival);
+            if let Some(taps) = &mut self.taps {
+                packet.tap = taps.judge(&packet);
+            }
+            take(Event::Packet(packet));
             count += 1;
         }
         self.packets += count as u64;

@@ -6,6 +6,7 @@ mod kernel;
 mod namespace;
 mod recorder;
 mod rights;
+mod taps;
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};

@@ -51,7 +51,7 @@ impl Namespace {
     }
 
     /// A path that `ip` knows the namespace by.
-    fn path(&self) -> String {
+    pub fn path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd())
     }
 

@@ -119,6 +119,7 @@ fn packet(nanos: i64, five_tuple: FiveTuple, sequence: u32, acknowledgement: u32
         arrival: time + Duration::from_millis(2),
         interface: 0,
         direction: Direction::Unknown,
+        tap: event::Tap::Unknown,
         five_tuple,
         l3_length: 40 + payload,
         payload_length: payload,

@@ -1,6 +1,6 @@
 //! The state of one flow that outlives its windows.
 
-use event::{Direction, Packet, TcpFlags};
+use event::{Direction, Packet, Tap, TcpFlags};
 
 use crate::application::Protocol;
 use crate::key::Key;
@@ -94,13 +94,17 @@ impl Flow {
     }
 
     /// Whether the packet passed the observation point that counts for its direction: the first that saw it.
-    /// A node sees one packet at several interfaces, and on its way out of and into the same one (loopback).
+    /// A node sees one packet at several interfaces, and on its way out of and into the same one (loopback). Where
+    /// the recorder said which it was, that holds: it saw what came before this file, and what went away.
     pub fn is_primary_tap(&mut self, packet: &Packet, side: usize) -> bool {
         if packet.direction == Direction::Unknown {
             return true;
         }
+        if packet.tap == Tap::Secondary {
+            return false;
+        }
         let tap = packet.interface << 1 | u32::from(packet.direction == Direction::Egress);
-        if self.taps[side] == NO_TAP {
+        if self.taps[side] == NO_TAP || packet.tap == Tap::Primary {
             self.taps[side] = tap;
         }
         self.taps[side] == tap

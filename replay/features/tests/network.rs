@@ -4,7 +4,7 @@
 
 mod made;
 
-use event::{Direction, Duration, Fragment, Packet, Protocol};
+use event::{Direction, Duration, Fragment, Packet, Protocol, Tap};
 use features::{Closing, Config, Engine, Feature, Row};
 use made::{
     ACK, FIN, PSH, RST, SYN, cell, config, finish, number, packet, rows, segment, tcp_tuple, tuple,
@@ -280,6 +280,20 @@ fn one_packet_at_two_taps_counts_once() {
     let row = &finish(engine)[0];
     assert_eq!(number(row, Feature::PacketCount), 10.0);
     assert_eq!(number(row, Feature::RetransmissionCount), 0.0);
+}
+
+#[test]
+fn the_tap_that_the_recorder_counted_at_holds() {
+    // A piece of a recording that begins with what the secondary tap saw, and whose primary tap changes.
+    let taps = [(7, Tap::Secondary), (3, Tap::Primary), (7, Tap::Secondary), (7, Tap::Primary)];
+    let packets = (0..).zip(taps).map(|(time, (interface, tap))| {
+        let packet = packet(time, tuple(1, 9, Protocol::UDP), 100);
+        Packet { interface, tap, direction: Direction::Ingress, ..packet }
+    });
+    let mut engine = Engine::new(config(5));
+    engine.push_packets(&packets.collect::<Vec<_>>());
+    assert_eq!(engine.counts().other_taps, 2);
+    assert_eq!(number(&finish(engine)[0], Feature::PacketCount), 2.0);
 }
 
 #[test]

@@ -108,6 +108,10 @@ impl RecordingInput {
             }
         }
         let used = report.counts.total() - report.counts.get(Source::Loss);
-        Report { name, read, used, skipped, remarks: vec![report.counts.to_string()], damage }
+        let header = self.reader.header();
+        let mut remarks = vec![report.counts.to_string()];
+        remarks.extend(header.sample.map(|sample| format!("a sample of 1/{sample} of the flows")));
+        remarks.extend(header.anonymized.then(|| "addresses anonymized".to_owned()));
+        Report { name, read, used, skipped, remarks, damage }
     }
 }

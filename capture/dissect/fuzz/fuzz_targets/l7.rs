@@ -32,6 +32,7 @@ fuzz_target!(|input: (u8, Vec<(bool, u16, u8, Vec<u8>)>)| {
             arrival: time,
             interface: 0,
             direction: Direction::Unknown,
+            tap: event::Tap::Unknown,
             five_tuple: if *is_client { there } else { there.reversed() },
             l3_length: length + 40,
             payload_length: length,

@@ -35,6 +35,8 @@ pub(crate) struct Columns {
     pub lane_direction: Vec<u8>,
     #[prost(bytes = "vec", tag = "15")]
     pub lane_ttl: Vec<u8>,
+    #[prost(bytes = "vec", tag = "37")]
+    pub lane_tap: Vec<u8>,
     #[prost(uint32, tag = "16")]
     pub shapes: u32,
     #[prost(bytes = "vec", tag = "17")]
@@ -93,6 +95,7 @@ impl Columns {
             &mut self.lane_interface,
             &mut self.lane_direction,
             &mut self.lane_ttl,
+            &mut self.lane_tap,
             &mut self.shape_header_length,
             &mut self.shape_fragment,
             &mut self.shape_gso_size,

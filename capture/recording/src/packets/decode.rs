@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use event::{Direction, Endpoint, FiveTuple, Fragment, Packet, Protocol, Tcp, TcpFlags, Timestamp};
+use event::{Direction, Endpoint, FiveTuple, Fragment, Packet, Protocol, Tap, Tcp, TcpFlags, Timestamp};
 use prost::Message as _;
 
 use super::MAX_BATCH;
@@ -114,6 +114,7 @@ impl Decoder {
         let mut interface = Walk::new(&columns.lane_interface);
         let mut direction = Walk::new(&columns.lane_direction);
         let mut ttl = Walk::new(&columns.lane_ttl);
+        let mut tap = Walk::new(&columns.lane_tap);
         for lane in 0..columns.lanes as usize {
             let distance = reverse.next() as usize;
             let (five_tuple, kin) = if distance == 0 {
@@ -143,6 +144,12 @@ impl Decoder {
                     2 => Direction::Egress,
                     _ => return Err(Malformed::Value("lane_direction")),
                 },
+                tap: match tap.next() {
+                    0 => Tap::Unknown,
+                    1 => Tap::Primary,
+                    2 => Tap::Secondary,
+                    _ => return Err(Malformed::Value("lane_tap")),
+                },
                 five_tuple,
                 l3_length: 0,
                 payload_length: 0,
@@ -163,6 +170,7 @@ impl Decoder {
             ("lane_interface", interface),
             ("lane_direction", direction),
             ("lane_ttl", ttl),
+            ("lane_tap", tap),
         ])
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use event::{Direction, Endpoint, FiveTuple, Fragment, Packet, Tcp, TcpFlags};
+use event::{Direction, Endpoint, FiveTuple, Fragment, Packet, Tap, Tcp, TcpFlags};
 use foldhash::fast::RandomState;
 use prost::Message as _;
 
@@ -16,6 +16,7 @@ struct LaneKey {
     five_tuple: FiveTuple,
     interface: u32,
     direction: Direction,
+    tap: Tap,
     ttl: u8,
 }
 
@@ -161,6 +162,7 @@ impl Encoder {
             five_tuple: packet.five_tuple,
             interface: packet.interface,
             direction: packet.direction,
+            tap: packet.tap,
             ttl: packet.ttl,
         };
         let Some(&lane) = self.lane_of.get(&key) else {
@@ -209,6 +211,12 @@ impl Encoder {
         };
         put(&mut self.columns.lane_direction, direction);
         put(&mut self.columns.lane_ttl, key.ttl.into());
+        let tap = match key.tap {
+            Tap::Unknown => 0,
+            Tap::Primary => 1,
+            Tap::Secondary => 2,
+        };
+        put(&mut self.columns.lane_tap, tap);
         foretell::open(&mut self.lanes, reverse.unwrap_or(NONE), cousin);
         self.ports.push(key.five_tuple.source.port);
         self.recent.insert(lane);

@@ -6,7 +6,7 @@ use event::{
     CgroupCpu, CgroupMemory, CpuTimes, Direction, Disk, DnsMessage, Duration, Endpoint, Event, FiveTuple,
     Fragment, HttpMessage, KafkaMessage, KernelEvent, KernelEventKind, L7Flow, L7Message, L7Origin, L7Type,
     Label, ListenQueue, Loss, LossCause, Mark, Memory, NameOrigin, Node, Packet, Pod, Pressure, Process,
-    Protocol, Source, SystemSnapshot, Tcp, TcpFlags, Timestamp, TlsMessage, Verdict, Workload,
+    Protocol, Source, SystemSnapshot, Tap, Tcp, TcpFlags, Timestamp, TlsMessage, Verdict, Workload,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -22,25 +22,35 @@ pub fn header() -> impl Strategy<Value = Header> {
     });
     (
         [".{0,8}", ".{0,8}", ".{0,8}", ".{0,8}", ".{0,8}"],
-        option::of(any::<u16>()),
+        (option::of(any::<u16>()), option::of(any::<u32>()), any::<bool>()),
         vec(interface, 0..4),
         vec(clock, 0..3),
         btree_map(".{0,6}", ".{0,6}", 0..4),
     )
-        .prop_map(|([node, boot_id, kernel, tool, command], label, interfaces, clocks, metadata)| {
-            Header {
-                node,
-                boot_id,
-                kernel,
-                tool,
-                command,
-                label: label.map(Label),
-                clocks,
+        .prop_map(
+            |(
+                [node, boot_id, kernel, tool, command],
+                (label, sample, anonymized),
                 interfaces,
+                clocks,
                 metadata,
-                ..Header::default()
-            }
-        })
+            )| {
+                Header {
+                    node,
+                    boot_id,
+                    kernel,
+                    tool,
+                    command,
+                    label: label.map(Label),
+                    clocks,
+                    interfaces,
+                    sample,
+                    anonymized,
+                    metadata,
+                    ..Header::default()
+                }
+            },
+        )
 }
 
 pub fn events(most: usize) -> impl Strategy<Value = Vec<Event>> {
@@ -87,6 +97,10 @@ fn usual_tuple() -> impl Strategy<Value = FiveTuple> {
     })
 }
 
+fn tap() -> impl Strategy<Value = Tap> {
+    prop_oneof![Just(Tap::Unknown), Just(Tap::Primary), Just(Tap::Secondary)]
+}
+
 fn direction() -> impl Strategy<Value = Direction> {
     prop_oneof![Just(Direction::Unknown), Just(Direction::Ingress), Just(Direction::Egress)]
 }
@@ -117,6 +131,7 @@ fn usual_packet() -> impl Strategy<Value = Packet> {
             arrival,
             interface,
             direction: Direction::Ingress,
+            tap: Tap::Unknown,
             five_tuple,
             l3_length: payload_length + 52,
             payload_length,
@@ -132,13 +147,13 @@ fn usual_packet() -> impl Strategy<Value = Packet> {
 fn any_packet() -> impl Strategy<Value = Packet> {
     let fragment = prop_oneof![Just(Fragment::Whole), Just(Fragment::First), Just(Fragment::Later)];
     (
-        (times(), any::<u32>(), direction(), five_tuple()),
+        (times(), any::<u32>(), direction(), tap(), five_tuple()),
         (any::<u32>(), any::<u32>(), any::<u8>(), fragment),
         (any::<u16>(), any::<u16>(), option::of(tcp())),
     )
         .prop_map(
             |(
-                ((time, arrival), interface, direction, five_tuple),
+                ((time, arrival), interface, direction, tap, five_tuple),
                 (l3_length, payload_length, ttl, fragment),
                 (gso_segments, gso_size, tcp),
             )| Packet {
@@ -146,6 +161,7 @@ fn any_packet() -> impl Strategy<Value = Packet> {
                 arrival,
                 interface,
                 direction,
+                tap,
                 five_tuple,
                 l3_length,
                 payload_length,

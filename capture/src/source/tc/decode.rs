@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use dissect::{FragmentKey, Fragments};
-use event::{Direction, Endpoint, FiveTuple, Fragment, Packet, Protocol, Tcp, TcpFlags, Timestamp};
+use event::{Direction, Endpoint, FiveTuple, Fragment, Packet, Protocol, Tap, Tcp, TcpFlags, Timestamp};
 use wire::{NO_WINDOW_SCALE, PacketMarks, PacketRecord};
 
 use crate::Clock;
@@ -51,6 +51,7 @@ impl Decoder {
             } else {
                 Direction::Ingress
             },
+            tap: Tap::Unknown,
             five_tuple: self.five_tuple(record),
             l3_length: record.l3_length,
             payload_length: record.payload_length,

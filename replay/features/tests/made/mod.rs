@@ -30,6 +30,7 @@ pub fn packet(milliseconds: i64, five_tuple: FiveTuple, payload: u32) -> Packet 
         arrival: time,
         interface: 0,
         direction: Direction::Unknown,
+        tap: event::Tap::Unknown,
         five_tuple,
         l3_length: 28 + payload,
         payload_length: payload,
