@@ -1,5 +1,6 @@
 //! `capture record`: this node, live, into a recording.
 
+mod application;
 mod arguments;
 mod dump;
 mod header;
@@ -88,6 +89,9 @@ pub struct Record {
     #[arg(long, value_name = "USER", help_heading = "Rights")]
     user: Option<String>,
 
+    #[command(flatten)]
+    application: application::ApplicationArgs,
+
     /// Seconds between two snapshots of processor, memory, disks, processes and pods; 0: none
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = interval, help_heading = "System")]
     system_interval: f64,
@@ -108,6 +112,7 @@ Examples:
   capture record 'lxc*' eth0 -o node7.mcap     every Cilium pod, and the uplink
   capture record all --label packet-loss       as a labelled example for training
   capture record -d 0 --keep 10m -o box.mcap   a black box: capture dump box.mcap -o incident.mcap
+  capture record -d 0 --hubble                 with Hubble's flows, from the node's socket
   sudo capture record -d 0 --user recorder -o /var/lib/capture/node.mcap
   capture record -d 0 --rotate-after 1h --retain-size 10G -o /var/lib/capture/node.mcap
 
@@ -145,6 +150,7 @@ impl Record {
         let written = recorder.output.finish(clock.now());
         let dumped = recorder.dumps.join();
         recorded?;
+        recorder.hubble.iter().for_each(application::report);
         report(&recorder.source, recorder.kernel.as_ref(), &written?)?;
         anyhow::ensure!(dumped, "a dump failed");
         Ok(Exit::Done)

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use capture::control::{Control, Order, socket_of};
 use capture::output::Output;
-use capture::source::{Source, kernel, system, tc};
+use capture::source::{Source, hubble, kernel, system, tc};
 use capture::{Clock, POLL_INTERVAL};
 use cli::Interrupt;
 use event::{Event, Label, Mark};
@@ -24,6 +24,7 @@ pub(super) struct Recorder {
     pub source: tc::Tc,
     pub kernel: Option<kernel::Kernel>,
     system: Option<system::System>,
+    pub hubble: Option<hubble::Hubble>,
     pub output: Output,
     path: PathBuf,
     clock: Clock,
@@ -56,6 +57,7 @@ impl Recorder {
         let mut recorder = Self {
             interfaces: source.interfaces().count(),
             system: args.system(clock)?,
+            hubble: args.application.hubble(clock)?,
             source,
             kernel,
             output,
@@ -97,10 +99,11 @@ impl Recorder {
         &mut self,
         ask: impl Fn(&mut dyn Source, &mut dyn FnMut(Event)) -> Result<usize, capture::source::Error>,
     ) -> anyhow::Result<usize> {
-        let Self { source, kernel, system, output, .. } = self;
+        let Self { source, kernel, system, hubble, output, .. } = self;
         let mut sources: Vec<&mut dyn Source> = vec![source];
         sources.extend(kernel.as_mut().map(|kernel| kernel as &mut dyn Source));
         sources.extend(system.as_mut().map(|system| system as &mut dyn Source));
+        sources.extend(hubble.as_mut().map(|hubble| hubble as &mut dyn Source));
         let mut failure = None;
         let mut take = |event: Event| {
             if failure.is_none() {

@@ -1,0 +1,50 @@
+//! Application messages in a live recording: where they come from, and what is left out.
+
+use anyhow::Context as _;
+use capture::Clock;
+use capture::source::hubble::{Address, Hubble, Options};
+
+/// Where application messages come from
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Application messages")]
+pub(super) struct ApplicationArgs {
+    /// Record Hubble's flows: DNS, HTTP, gRPC and Kafka messages as Cilium's proxy saw them, drops and policy
+    /// verdicts. ADDR is unix:///PATH, HOST:PORT or tls://HOST:PORT; without it HUBBLE_SERVER, else the node's
+    /// socket, else localhost:4245. The hubble command line's other variables hold too (HUBBLE_TLS,
+    /// HUBBLE_TLS_CA_CERT_FILES, HUBBLE_TLS_CLIENT_CERT_FILE, HUBBLE_TLS_CLIENT_KEY_FILE, HUBBLE_TLS_SERVER_NAME,
+    /// HUBBLE_TLS_ALLOW_INSECURE). Where Hubble is away that is said once, and everything else goes on
+    #[arg(long, value_name = "ADDR", num_args = 0..=1)]
+    hubble: Option<Option<Address>>,
+
+    /// Leave the names and paths out of application messages: query names, URL paths, topics, server names
+    #[arg(long)]
+    redact: bool,
+}
+
+impl ApplicationArgs {
+    /// Hubble's client, where it is asked for.
+    pub fn hubble(&self, clock: Clock) -> anyhow::Result<Option<Hubble>> {
+        let Some(given) = &self.hubble else { return Ok(None) };
+        let (address, tls) = Address::or_environment(given.as_ref(), |name| std::env::var(name).ok())?;
+        let options = Options { redact: self.redact, ..Options::new(address, tls) };
+        Hubble::start(options, clock).context("cannot follow Hubble").map(Some)
+    }
+}
+
+/// What became of Hubble's messages, as a line of the summary.
+pub(super) fn report(hubble: &Hubble) {
+    let counters = hubble.counters();
+    tracing::info!(
+        connections = counters.connections,
+        received = counters.received,
+        undecodable = counters.undecodable,
+        repeated = counters.repeated,
+        events = counters.events,
+        dropped = counters.dropped,
+        "Hubble: {}",
+        counters.messages
+    );
+    if counters.dropped > 0 {
+        tracing::warn!(dropped = counters.dropped, "Hubble's flows came faster than they could be written");
+    }
+}
