@@ -24,6 +24,12 @@ pub struct Args {
     #[arg(value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
 
+    /// Hubble's flows as JSON lines (`hubble observe -o json`, or the agent's export), joined with the INPUTs
+    ///
+    /// May be given several times. Lines that are no flows are counted, bad ones named by their number.
+    #[arg(long, value_name = "FILE")]
+    pub hubble: Vec<PathBuf>,
+
     /// Length of a window, in seconds; windows start at its multiples in Unix time
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse_seconds)]
     pub window: Duration,
@@ -74,7 +80,7 @@ pub struct Args {
     #[arg(long)]
     pub no_l7: bool,
 
-    /// Leave names and paths out of what is read from payload
+    /// Leave names and paths out of application messages
     #[arg(long)]
     pub redact: bool,
 
@@ -156,6 +162,8 @@ Examples:
       of a capture made elsewhere, labelled
   tcpdump -w - -c 1000 | replay -
       of a pipe
+  replay node.pcap --hubble flows.jsonl > features.csv
+      joined with what Hubble saw meanwhile
   replay schema
       what the columns mean
 ";

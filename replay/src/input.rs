@@ -3,6 +3,7 @@
 mod ahead;
 mod batch;
 mod capture;
+mod hubble;
 mod merge;
 mod recording;
 
@@ -20,6 +21,7 @@ pub use merge::Merge;
 
 use crate::args::{Args, Labels};
 use capture::CaptureInput;
+use hubble::HubbleInput;
 use recording::{RecordingInput, Told};
 
 /// Packets read at a time from one input.
@@ -59,17 +61,13 @@ pub struct Report {
 pub enum Input {
     Capture(Box<CaptureInput>),
     Recording(Box<RecordingInput>),
+    Hubble(Box<HubbleInput>),
 }
 
 impl Input {
     /// Opens a file, or standard input by the name `-`.
     pub fn open(path: &Path, args: &Args) -> Result<Self> {
-        let (name, mut source): (String, Box<dyn Read + Send>) = if path.as_os_str() == "-" {
-            ("standard input".to_owned(), Box::new(io::stdin()))
-        } else {
-            let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-            (path.display().to_string(), Box::new(file))
-        };
+        let (name, mut source) = source(path)?;
         let start = read_start(&mut source).with_context(|| format!("cannot read {name}"))?;
         let is_recording = start == MCAP_MAGIC;
         let source = Box::new(Cursor::new(start).chain(source));
@@ -82,11 +80,18 @@ impl Input {
         })
     }
 
+    /// Opens a file of Hubble's flows.
+    pub fn open_hubble(path: &Path, args: &Args) -> Result<Self> {
+        let (name, source) = source(path)?;
+        Ok(Self::Hubble(Box::new(HubbleInput::new(source, &name, args.redact))))
+    }
+
     /// The next packets or event; nothing at the end.
     pub fn next(&mut self) -> Result<Option<Item<'_>>> {
         match self {
             Self::Capture(capture) => Ok(capture.next()),
             Self::Recording(recording) => recording.next(),
+            Self::Hubble(hubble) => hubble.next(),
         }
     }
 
@@ -94,8 +99,19 @@ impl Input {
         match self {
             Self::Capture(capture) => capture.report(),
             Self::Recording(recording) => recording.report(),
+            Self::Hubble(hubble) => hubble.report(),
         }
     }
+}
+
+/// A file, or standard input by the name `-`.
+fn source(path: &Path) -> Result<(String, Box<dyn Read + Send>)> {
+    Ok(if path.as_os_str() == "-" {
+        ("standard input".to_owned(), Box::new(io::stdin()))
+    } else {
+        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        (path.display().to_string(), Box::new(file))
+    })
 }
 
 /// As many of the first bytes as tell the format.

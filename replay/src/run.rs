@@ -34,7 +34,9 @@ pub fn run(args: &Args) -> Result<Exit> {
 fn replay(args: &Args, output: impl Write) -> Result<Exit> {
     let interrupt = Interrupt::install().context("cannot listen to signals")?;
     let paths = input::choose(&args.inputs)?;
-    let inputs: Vec<Input> = paths.iter().map(|path| Input::open(path, args)).collect::<Result<_>>()?;
+    let named = paths.iter().map(|path| Input::open(path, args));
+    let hubble = args.hubble.iter().map(|path| Input::open_hubble(path, args));
+    let inputs: Vec<Input> = named.chain(hubble).collect::<Result<_>>()?;
     let output = BufWriter::with_capacity(1 << 16, output);
     let output = Csv::new(output, args.profile.into()).context("cannot write the header")?;
     let mut work = Work {
@@ -51,7 +53,8 @@ fn replay(args: &Args, output: impl Write) -> Result<Exit> {
         if rayon::current_num_threads() > 1 { work.read_ahead(inputs)? } else { work.read_inline(inputs)? };
     work.end()?;
     work.output.finish().context("cannot write rows")?;
-    let (left_out, l7) = (work.select.packets, work.l7.map(|l7| l7.counts()).unwrap_or_default());
+    let left_out = (work.select.packets, work.select.flows);
+    let l7 = work.l7.map(|l7| l7.counts()).unwrap_or_default();
     Ok(Summary { inputs: inputs.reports(), left_out, l7, engine: work.engine.counts() }.tell())
 }
 

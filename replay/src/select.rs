@@ -1,6 +1,6 @@
 //! Which part of the input is used: `--from`, `--to` and `--filter`.
 
-use event::{FiveTuple, Timestamp};
+use event::{Event, FiveTuple, L7Flow, Timestamp};
 
 use crate::args::Args;
 use crate::filter::Filter;
@@ -13,11 +13,13 @@ pub struct Select {
     filter: Option<Filter>,
     /// Packets left out.
     pub packets: u64,
+    /// Application events left out.
+    pub flows: u64,
 }
 
 impl Select {
     pub fn new(args: &Args) -> Self {
-        Self { from: args.from, to: args.to, filter: args.filter.clone(), packets: 0 }
+        Self { from: args.from, to: args.to, filter: args.filter.clone(), packets: 0, flows: 0 }
     }
 
     /// The part of an item that is used.
@@ -28,6 +30,10 @@ impl Select {
         match item {
             Item::Packets(packets) => Item::Taken(self.packets(packets)),
             Item::Taken(batch) => Item::Taken(self.packets(batch.lend())),
+            Item::Event(Event::L7(flow)) if !self.takes_flow(&flow) => {
+                self.flows += 1;
+                Item::Taken(Batch::default())
+            }
             // What concerns the node as a whole holds for every part of it; the rest finds no flow.
             other => other,
         }
@@ -37,6 +43,11 @@ impl Select {
         let kept = packets.only(|packet| self.takes(packet.time, &packet.five_tuple));
         self.packets += (packets.packets.len() - kept.packets.len()) as u64;
         kept
+    }
+
+    fn takes_flow(&self, flow: &L7Flow) -> bool {
+        let mut tuples = [Some(flow.five_tuple), flow.source_translated].into_iter().flatten();
+        tuples.any(|tuple| self.takes(flow.time, &tuple))
     }
 
     fn takes(&self, time: Timestamp, tuple: &FiveTuple) -> bool {

@@ -9,8 +9,8 @@ use crate::input::Report;
 /// What a run did.
 pub struct Summary {
     pub inputs: Vec<Report>,
-    /// Packets outside `--from`, `--to` and `--filter`.
-    pub left_out: u64,
+    /// Packets and application events outside `--from`, `--to` and `--filter`.
+    pub left_out: (u64, u64),
     /// What was read from payload.
     pub l7: L7Counts,
     pub engine: Counts,
@@ -25,8 +25,11 @@ impl Summary {
                 tracing::warn!("damaged: {damage}");
             }
         }
-        if self.left_out > 0 {
-            tracing::info!("{} packets outside --from, --to and --filter left out", self.left_out);
+        if self.left_out != (0, 0) {
+            let (packets, flows) = self.left_out;
+            tracing::info!(
+                "{packets} packets and {flows} L7 events outside --from, --to and --filter left out"
+            );
         }
         tracing::info!("{}", engine_line(&self.engine));
         if self.l7 != L7Counts::default() {

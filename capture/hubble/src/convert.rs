@@ -8,6 +8,7 @@ use event::{
     L7Type, Loss, LossCause, Mark, NameOrigin, Protocol, Source, Timestamp, Verdict, Workload,
 };
 
+use crate::json::JsonMessage;
 use crate::names;
 use crate::pairs::Pairs;
 use crate::proto::{self, Flow, GetFlowsResponse, LostEvent, NodeStatus};
@@ -139,6 +140,18 @@ impl Converter {
         self.counts
     }
 
+    /// The event of a line of JSON; it arrived when the flow was.
+    pub fn json_event(&mut self, line: &JsonMessage) -> Option<Event> {
+        let mut event = self.event(&line.message, None)?;
+        if let Event::L7(flow) = &mut event
+            && flow.verdict.is_some_and(is_drop)
+            && let Some(name) = &line.drop_reason
+        {
+            flow.drop_reason = Some(name.clone());
+        }
+        Some(event)
+    }
+
     /// `arrival` is when we learned of it; absent for files, where it is the message's own time.
     pub fn event(&mut self, message: &GetFlowsResponse, arrival: Option<Timestamp>) -> Option<Event> {
         self.counts.read += 1;
@@ -232,7 +245,8 @@ impl Converter {
             kind,
             five_tuple,
             source_translated: translated(flow, five_tuple),
-            is_reply: flow.is_reply.map(|is_reply| is_reply.value),
+            // Servers before 1.10 have a plain boolean, of which only `true` tells something.
+            is_reply: flow.is_reply.map(|is_reply| is_reply.value).or(flow.reply.then_some(true)),
             verdict,
             drop_reason: drop_reason(flow, verdict),
             latency: told.or(paired).filter(|_| is_response),
@@ -331,11 +345,14 @@ fn verdict(number: i32) -> Option<Verdict> {
     })
 }
 
+const fn is_drop(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::Dropped | Verdict::Error)
+}
+
 /// A denied HTTP request is dropped without a reason.
 fn drop_reason(flow: &Flow, verdict: Option<Verdict>) -> Option<String> {
     let told = [flow.drop_reason_desc, flow.drop_reason.cast_signed()].into_iter().find(|number| *number > 0);
-    let is_drop = matches!(verdict, Some(Verdict::Dropped | Verdict::Error));
-    let number = told.filter(|_| is_drop)?;
+    let number = told.filter(|_| verdict.is_some_and(is_drop))?;
     Some(names::name_of(names::DROP_REASON, number).map_or_else(|| number.to_string(), str::to_owned))
 }
 

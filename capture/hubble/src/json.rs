@@ -15,6 +15,14 @@ pub struct BadLine {
     pub reason: String,
 }
 
+/// A message as a line held it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JsonMessage {
+    pub message: GetFlowsResponse,
+    /// The drop reason's name, where it is in no table here: its text is all that is known of it.
+    pub drop_reason: Option<String>,
+}
+
 /// Reads messages line by line, wrapped or bare; lines of the agent's log between them are passed over.
 pub struct JsonReader<R> {
     input: R,
@@ -43,7 +51,7 @@ impl<R: BufRead> JsonReader<R> {
     /// # Errors
     /// Where the input cannot be read.
     #[expect(clippy::should_implement_trait, reason = "reads until a line of interest comes")]
-    pub fn next(&mut self) -> io::Result<Option<Result<GetFlowsResponse, BadLine>>> {
+    pub fn next(&mut self) -> io::Result<Option<Result<JsonMessage, BadLine>>> {
         loop {
             self.line.clear();
             if (&mut self.input).take(MAX_LINE).read_until(b'\n', &mut self.line)? == 0 {
@@ -63,7 +71,10 @@ impl<R: BufRead> JsonReader<R> {
                 continue;
             }
             match message(text) {
-                Ok(Some(message)) => return Ok(Some(Ok(message))),
+                Ok(Some(message)) => {
+                    let drop_reason = unknown_drop_reason(&message, text);
+                    return Ok(Some(Ok(JsonMessage { message, drop_reason })));
+                }
                 Ok(None) => self.other_lines += 1,
                 Err(error) => {
                     let reason = error.to_string();
@@ -89,6 +100,15 @@ fn message(text: &[u8]) -> Result<Option<GetFlowsResponse>, serde_json::Error> {
     let (time, node_name) = (bare.time, bare.node_name.clone());
     let wrap = || GetFlowsResponse { flow: Some(Box::new(bare)), time, node_name, ..wrapped };
     Ok(is_flow.then(wrap))
+}
+
+/// The text of a drop reason that the tables do not know, by reading the line once more.
+fn unknown_drop_reason(message: &GetFlowsResponse, text: &[u8]) -> Option<String> {
+    let flow = message.flow.as_ref().filter(|flow| flow.drop_reason_desc == fields::UNKNOWN_NAME)?;
+    debug_assert!(flow.drop_reason_desc < 0, "no number of Hubble's");
+    let line: serde_json::Value = serde_json::from_slice(text).ok()?;
+    let flow = line.get("flow").unwrap_or(&line);
+    flow.get("drop_reason_desc")?.as_str().map(str::to_owned)
 }
 
 /// How fields stand in JSON: enumerations as names or numbers, large numbers as text, times as text.

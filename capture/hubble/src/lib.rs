@@ -10,4 +10,4 @@ mod pairs;
 pub mod proto;
 
 pub use convert::{Converter, Counts, Lost, Skip};
-pub use json::{BadLine, JsonReader};
+pub use json::{BadLine, JsonMessage, JsonReader};

@@ -148,6 +148,9 @@ pub struct Flow {
     pub node_name: String,
     #[prost(message, optional, tag = "15")]
     pub l7: Option<Layer7>,
+    /// Before `is_reply` there was.
+    #[prost(bool, tag = "16")]
+    pub reply: bool,
     #[prost(message, optional, tag = "19")]
     pub event_type: Option<EventType>,
     #[prost(message, optional, tag = "20")]

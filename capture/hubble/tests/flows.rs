@@ -17,7 +17,7 @@ fn read(text: &[u8]) -> (Vec<GetFlowsResponse>, Vec<BadLine>, u64) {
     let (mut messages, mut bad) = (Vec::new(), Vec::new());
     while let Some(line) = reader.next().unwrap() {
         match line {
-            Ok(message) => messages.push(message),
+            Ok(line) => messages.push(line.message),
             Err(line) => bad.push(line),
         }
     }
@@ -146,6 +146,29 @@ fn dns_answers_count_records_and_get_a_latency_from_their_query() {
         assert_eq!((message.rcode, message.answers), expected);
         assert_eq!(flow.latency, Some(Duration::from_millis(3)), "{dns}");
     }
+}
+
+#[test]
+fn names_of_a_newer_server_keep_their_text_or_leave_the_rest_as_it_is() {
+    let text = line(
+        r#""drop_reason_desc":"EATEN_BY_BEES","l7":{"type":"HICCUP","kafka":{"api_key":"shrug","correlation_id":3}}"#,
+    );
+    let dropped = text.replace("FORWARDED", "DROPPED");
+    let strange = text.replace("FORWARDED", "BAMBOOZLED");
+    let mut reader = JsonReader::new(Cursor::new(format!("{dropped}\n{strange}\n")));
+    let mut converter = Converter::default();
+    let mut flows = Vec::new();
+    while let Some(line) = reader.next().unwrap() {
+        match converter.json_event(&line.unwrap()) {
+            Some(Event::L7(flow)) => flows.push(flow),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(flows[0].drop_reason.as_deref(), Some("EATEN_BY_BEES"));
+    assert_eq!((flows[0].verdict, flows[1].verdict), (Some(Verdict::Dropped), None));
+    assert_eq!((flows[0].kind, flows[1].drop_reason.as_deref()), (L7Type::None, None));
+    let L7Message::Kafka(kafka) = &flows[1].message else { panic!("{flows:?}") };
+    assert_eq!((kafka.api_key, kafka.correlation_id), (-1, 3));
 }
 
 #[test]

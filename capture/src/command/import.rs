@@ -337,7 +337,7 @@ impl Flows {
             match read.with_context(|| format!("cannot read {}", self.name))? {
                 None => break,
                 Some(Ok(message)) => {
-                    queue.extend(self.converter.event(&message, None).map(|event| self.redacted(event)))
+                    queue.extend(self.converter.json_event(&message).map(|event| self.redacted(event)))
                 }
                 Some(Err(bad)) => {
                     self.bad_lines += 1;
