@@ -1,8 +1,8 @@
 //! Which model is fitted, and how.
 
-use model::{Calibration, Forest, Kind};
+use model::{Calibration, Forest, Kind, OutOfBag};
 
-use crate::evaluate::folds;
+use crate::evaluate::{folds, score};
 use crate::forest::{self, Rows, Settings};
 use crate::isolation;
 use crate::rules;
@@ -49,14 +49,7 @@ impl Plan {
         match self {
             Self::Forest(settings) | Self::Tree(settings) => {
                 let progress = cli::counter(settings.trees as u64, what);
-                let number_of_classes = set.classes.len();
-                let rows = Rows {
-                    columns: &set.table.columns,
-                    classes: &set.of_row,
-                    number_of_classes,
-                    chosen: rows,
-                };
-                let forest = forest::fit(rows, settings, || progress.inc(1))?;
+                let forest = forest::fit(chosen(set, rows), settings, || progress.inc(1))?;
                 progress.finish_and_clear();
                 Ok((forest, None))
             }
@@ -69,5 +62,22 @@ impl Plan {
                     .map(|(forest, calibration)| (forest, Some(calibration)))
             }
         }
+    }
+
+    /// How well the trees of a forest that was fitted on these rows judge those that they did not draw; `None`
+    /// where the kind draws no samples of all rows.
+    pub fn out_of_bag(&self, set: &LabelledSet, rows: &[u32], forest: &Forest) -> Option<OutOfBag> {
+        let Self::Forest(settings) = self else { return None };
+        let predicted = forest::out_of_bag(chosen(set, rows), settings, forest);
+        Some(score::out_of_bag(&set.classes_of(rows), &predicted, set.classes.len()))
+    }
+}
+
+fn chosen<'a>(set: &'a LabelledSet, rows: &'a [u32]) -> Rows<'a> {
+    Rows {
+        columns: &set.table.columns,
+        classes: &set.of_row,
+        number_of_classes: set.classes.len(),
+        chosen: rows,
     }
 }

@@ -77,6 +77,11 @@ fn train(args: &FitArgs) -> anyhow::Result<Exit> {
         _ => {
             let rows = set.all();
             let (forest, own) = plan.fit(&set, &rows, "fitting")?;
+            if judged.is_none()
+                && let Some(score) = plan.out_of_bag(&set, &rows, &forest)
+            {
+                info!("{}", evaluate::score::out_of_bag_in_words(&score));
+            }
             let calibration = own.or(judged.as_ref().and_then(|judged| judged.calibration));
             Fitted { forest, calibration, rows }
         }

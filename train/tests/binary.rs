@@ -62,6 +62,10 @@ fn a_model_is_written_and_judged() {
     let evaluation = &scores["evaluation"];
     assert_eq!(evaluation["groups"], 3);
     assert_eq!(evaluation["folds"].as_array().unwrap().len(), 5);
+    let judged = 9 * 12 * 8;
+    assert_eq!(evaluation["out_of_bag"]["rows"], judged);
+    assert!(evaluation["out_of_bag"]["macro_f1"].as_f64().unwrap() > 0.9);
+    assert!(text.contains("too good for a new recording"), "{text}");
     // The two inputs that carry the labels, and no others, decide.
     let first: Vec<&str> = evaluation["importance"].as_array().unwrap()[..2]
         .iter()

@@ -251,6 +251,16 @@ impl Forest {
         &self.leaves[start..start + self.classes]
     }
 
+    /// The shares that one tree gives a row; they sum to `u16::MAX`.
+    ///
+    /// # Panics
+    /// Where `row` lacks an input or there is no such tree.
+    pub fn vote_of(&self, tree: usize, row: &[f32]) -> &[u16] {
+        let mut at = [self.roots[tree]];
+        self.walk(&mut at, &[row]);
+        self.leaf(self.nodes[at[0]].leaf_index())
+    }
+
     pub(crate) fn nodes(&self) -> &[Node] {
         &self.nodes
     }

@@ -172,6 +172,17 @@ pub struct TargetScore {
     pub f1: Vec<Option<f64>>,
 }
 
+/// Scores of the rows that were fitted on, each judged by the trees whose samples left it out. Those trees know
+/// other rows of the same recording, so these scores are too good for a new recording.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OutOfBag {
+    /// Rows that some tree left out.
+    pub rows: u64,
+    pub accuracy: f64,
+    pub macro_f1: f64,
+    pub mcc: f64,
+}
+
 /// How well a model of these settings did on groups of rows that it had not seen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
@@ -194,6 +205,9 @@ pub struct Evaluation {
     pub classes: Vec<ClassScore>,
     /// `confusion[actual][predicted]` in rows, both in the order of the classes.
     pub confusion: Vec<Vec<u64>>,
+    /// What the trees say of the rows they were fitted on; absent where they drew no samples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub out_of_bag: Option<OutOfBag>,
     /// Macro F1 of every fold over the rows that were fitted on; empty where there were too few groups.
     #[serde(default)]
     pub folds: Vec<f64>,

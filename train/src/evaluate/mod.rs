@@ -92,6 +92,7 @@ pub fn judge(set: &LabelledSet, plan: &Plan, split: Split, procedure: Procedure)
         shares.chunks_exact_mut(set.classes.len()).for_each(|row| calibration.apply(row));
     }
     let mut evaluation = score::score(set, &split.held_out, &shares, split.groups, split.rule.clone());
+    evaluation.out_of_bag = plan.out_of_bag(set, &split.fit, &forest);
     evaluation.folds = folded.macro_f1;
     evaluation.baselines = baselines(set, plan, &split)?;
     evaluation.importance = importance::importance(set, &forest, &split.held_out, procedure.seed);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
 
-use model::{ClassScore, Evaluation, TargetScore};
+use model::{ClassScore, Evaluation, OutOfBag, TargetScore};
 
 use super::calibrate;
 use crate::set::{LabelledSet, winners};
@@ -44,10 +44,35 @@ pub fn score(set: &LabelledSet, rows: &[u32], shares: &[f32], groups: usize, spl
         targets: targets(set, rows, shares),
         classes: (0..classes).map(of_class).collect(),
         confusion,
+        out_of_bag: None,
         folds: Vec::new(),
         baselines: Vec::new(),
         importance: Vec::new(),
     }
+}
+
+/// Scores of the rows for which there is a prediction.
+pub fn out_of_bag(actual: &[u8], predicted: &[Option<u8>], classes: usize) -> OutOfBag {
+    let judged =
+        actual.iter().zip(predicted).filter_map(|(actual, predicted)| Some((*actual, (*predicted)?)));
+    let (actual, predicted): (Vec<u8>, Vec<u8>) = judged.unzip();
+    let confusion = confusion(&actual, &predicted, classes);
+    let right: u64 = (0..classes).map(|k| confusion[k][k]).sum();
+    OutOfBag {
+        rows: actual.len() as u64,
+        accuracy: right as f64 / actual.len().max(1) as f64,
+        macro_f1: macro_f1(&actual, &predicted, classes),
+        mcc: mcc(&confusion),
+    }
+}
+
+/// The out-of-bag score in a sentence.
+pub fn out_of_bag_in_words(score: &OutOfBag) -> String {
+    format!(
+        "out of bag, on {} rows that were fitted on, each judged by the trees that did not draw it: macro F1 {:.3}, \
+         MCC {:.3}; too good for a new recording, because those trees know other rows of the same recording",
+        score.rows, score.macro_f1, score.mcc
+    )
 }
 
 /// `[actual][predicted]` in rows.
@@ -252,6 +277,9 @@ fn summary(evaluation: &Evaluation) -> String {
             "macro F1 of {} verdicts on a server and window (mean of its rows): {:.3}\n",
             targets.verdicts, targets.macro_f1
         );
+    }
+    if let Some(score) = &evaluation.out_of_bag {
+        text += &format!("{}\n", out_of_bag_in_words(score));
     }
     if !evaluation.folds.is_empty() {
         let (mean, deviation) = mean_and_deviation(&evaluation.folds);

@@ -2,11 +2,14 @@
 //! of threads.
 
 mod bins;
+mod out_of_bag;
 pub mod random;
 mod tree;
 
 use model::{Forest, ForestBuilder, Tree, TreeSizeError};
 use rayon::prelude::*;
+
+pub use out_of_bag::out_of_bag;
 
 use bins::Bins;
 use random::Random;
@@ -92,7 +95,7 @@ pub fn fit(rows: Rows<'_>, settings: &Settings, done: impl Fn() + Sync) -> Resul
     let trees: Result<Vec<Tree>, TreeSizeError> = (0..settings.trees)
         .into_par_iter()
         .map(|index| {
-            let tree = tree::grow(&sample, settings, Random::new("tree", settings.seed, index as u64));
+            let tree = tree::grow(&sample, settings, stream(settings.seed, index));
             done();
             tree
         })
@@ -100,4 +103,9 @@ pub fn fit(rows: Rows<'_>, settings: &Settings, done: impl Fn() + Sync) -> Resul
     let mut builder = ForestBuilder::new(rows.number_of_classes);
     trees?.iter().for_each(|tree| builder.push(tree));
     Ok(builder.finish())
+}
+
+/// The random numbers of a tree.
+fn stream(seed: u64, tree: usize) -> Random {
+    Random::new("tree", seed, tree as u64)
 }

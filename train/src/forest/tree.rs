@@ -88,15 +88,18 @@ pub fn grow(sample: &Sample<'_>, settings: &Settings, mut random: Random) -> Res
     Ok(grower.tree)
 }
 
-/// The tree's rows in their order: all of them, or as many drawn with replacement.
+/// The sample of a tree: as many rows as there are, drawn with replacement. The first numbers of the tree's
+/// stream, so that they can be drawn again.
+pub fn sample(rows: usize, random: &mut Random, mut draw: impl FnMut(usize)) {
+    (0..rows).for_each(|_| draw(random.below(rows)));
+}
+
+/// The tree's rows in their order: all of them, or its sample.
 #[allow(clippy::cast_possible_truncation)] // rows are counted in u32
 fn draw(classes: &[u8], bootstrap: bool, random: &mut Random) -> Vec<Drawn> {
     let mut times = vec![u16::from(!bootstrap); classes.len()];
     if bootstrap {
-        for _ in 0..classes.len() {
-            let row = random.below(classes.len());
-            times[row] = times[row].saturating_add(1);
-        }
+        sample(classes.len(), random, |row| times[row] = times[row].saturating_add(1));
     }
     let rows = times.iter().zip(classes).enumerate();
     rows.filter(|(_, (times, _))| **times > 0)

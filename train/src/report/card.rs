@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use features::schema::{self, Input};
 use model::{Evaluation, Model};
 
-use super::number;
-use crate::evaluate::score::{ALARM, mean_and_deviation};
+use super::{capitalized, number};
+use crate::evaluate::score::{ALARM, mean_and_deviation, out_of_bag_in_words};
 
 /// Below this F1 a class is named as one that the model does not know well.
 const WEAK: f64 = 0.8;
@@ -107,6 +107,9 @@ fn scores(text: &mut String, evaluation: &Evaluation) -> std::fmt::Result {
             text,
             "Macro F1 of {verdicts} verdicts on a server and window, the mean of its rows: {macro_f1:.3}."
         )?;
+    }
+    if let Some(score) = &evaluation.out_of_bag {
+        writeln!(text, "{}.", capitalized(&out_of_bag_in_words(score)))?;
     }
     if !evaluation.folds.is_empty() {
         let (mean, deviation) = mean_and_deviation(&evaluation.folds);

@@ -4,10 +4,10 @@ use std::fmt::{Result, Write as _};
 
 use model::{Evaluation, Model};
 
-use super::number;
+use super::{capitalized, number};
 use crate::evaluate::Judged;
 use crate::evaluate::calibrate::{Bin, reliability};
-use crate::evaluate::score::{ALARM, Point, curve, mean_and_deviation};
+use crate::evaluate::score::{ALARM, Point, curve, mean_and_deviation, out_of_bag_in_words};
 use crate::set::{LabelledSet, winners};
 
 /// Side of a plot's drawing area in SVG units.
@@ -107,6 +107,9 @@ fn comparison(page: &mut String, evaluation: &Evaluation) -> Result {
             page,
             "<p>Macro F1 over {folds} folds of the other recordings: {mean:.3} &plusmn; {deviation:.3}.</p>"
         )?;
+    }
+    if let Some(score) = &evaluation.out_of_bag {
+        writeln!(page, "<p>{}.</p>", capitalized(&out_of_bag_in_words(score)))?;
     }
     if let Some(targets) = &evaluation.targets {
         let (verdicts, macro_f1) = (targets.verdicts, targets.macro_f1);
