@@ -4,9 +4,9 @@
 // Of the barrier in `headers`; no other compiler feature is used.
 #![feature(asm_experimental_arch)]
 
-mod bare;
 mod headers;
 mod kernel;
+mod ring;
 mod tc;
 
 /// The kernel reads the licence from here; helpers for GPL-compatible programs ask for it.

@@ -1,28 +1,21 @@
 //! TC: one record for every IP packet that passes an interface, and a count of every one without a record.
 
-use core::{mem::MaybeUninit, ptr::addr_of_mut};
+use core::ptr::addr_of_mut;
 
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_RB_NO_WAKEUP, TC_ACT_UNSPEC},
+    bindings::{__sk_buff, TC_ACT_UNSPEC},
     helpers::{bpf_ktime_get_ns, bpf_skb_load_bytes},
     macros::{classifier, map},
-    maps::{PerCpuArray, PerCpuHashMap, RingBuf},
+    maps::{PerCpuArray, PerCpuHashMap},
     programs::TcContext,
 };
-use wire::{DIRECTIONS, EGRESS, INGRESS, NO_WINDOW_SCALE, PacketMarks, PacketRecord, Unrecorded};
+use wire::{EGRESS, INGRESS, NO_WINDOW_SCALE, PacketMarks, PacketRecord, Unrecorded};
 
 use crate::headers::{
     self, Bytes, Headers, IPV4, IPV6, TCP, TCP_AND_TIMESTAMPS, TcpOptions, Transport, load, load_u8,
     load_u16, load_u32,
 };
-
-/// The loader sets its size.
-#[map]
-pub static PACKETS: RingBuf = RingBuf::with_byte_size(1 << 12, 0);
-
-/// Packets seen, by direction.
-#[map]
-static SEEN: PerCpuArray<u64> = PerCpuArray::with_max_entries(DIRECTIONS, 0);
+use crate::ring::Own;
 
 /// Packets without a record, by interface index. The loader makes an entry before it attaches to an
 /// interface; entry 0 takes what has no entry of its own.
@@ -51,14 +44,14 @@ pub fn tc_egress_ip(ctx: TcContext) -> i32 {
 }
 
 #[inline(always)]
-fn observe<const DIRECTION: u32, const ETHERNET_LINK: bool>(ctx: &TcContext) -> i32 {
-    if let Some(seen) = SEEN.get_ptr_mut(DIRECTION) {
-        // SAFETY: the slot is this processor's own, and the program is not interrupted by itself.
-        unsafe { *seen += 1 };
-    }
+fn observe<const DIRECTION: usize, const ETHERNET_LINK: bool>(ctx: &TcContext) -> i32 {
     let skb = ctx.skb.skb;
-    if let Err(cause) = record::<DIRECTION, ETHERNET_LINK>(ctx) {
-        count(skb, cause);
+    // There is a ring for every processor that the kernel can have.
+    if let Some(ring) = Own::get() {
+        ring.see::<DIRECTION>();
+        if let Err(cause) = record::<DIRECTION, ETHERNET_LINK>(skb, ring) {
+            count(skb, cause);
+        }
     }
     // The verdict of whoever comes next stands.
     TC_ACT_UNSPEC
@@ -77,7 +70,7 @@ fn count(skb: *mut __sk_buff, cause: Cause) {
     let Some(entry) = UNRECORDED.get_ptr_mut(interface).or_else(|| UNRECORDED.get_ptr_mut(0)) else {
         return;
     };
-    // SAFETY: as for SEEN.
+    // SAFETY: the slot is this processor's own, and the program is not interrupted by itself.
     unsafe {
         match cause {
             Cause::Lost => (*entry).lost += 1,
@@ -88,8 +81,10 @@ fn count(skb: *mut __sk_buff, cause: Cause) {
 }
 
 #[inline(always)]
-fn record<const DIRECTION: u32, const ETHERNET_LINK: bool>(ctx: &TcContext) -> Result<(), Cause> {
-    let skb = ctx.skb.skb;
+fn record<const DIRECTION: usize, const ETHERNET_LINK: bool>(
+    skb: *mut __sk_buff,
+    ring: Own,
+) -> Result<(), Cause> {
     let headers = headers::find::<ETHERNET_LINK>(skb).map_err(|outcome| match outcome {
         headers::NOT_IP => Cause::NotIp,
         _ => Cause::Unreadable,
@@ -100,15 +95,13 @@ fn record<const DIRECTION: u32, const ETHERNET_LINK: bool>(ctx: &TcContext) -> R
         let options = headers.ip_offset + headers.ip_length + fixed;
         marks |= walk_options(skb, options, headers.transport_length - fixed);
     }
-    let Some(mut entry) = PACKETS.reserve::<PacketRecord>(0) else {
-        return Err(Cause::Lost);
-    };
-    if fill(&mut entry, skb, &headers, marks) {
+    let slot = ring.slot().ok_or(Cause::Lost)?;
+    if fill(slot, skb, &headers, marks) {
         // The reader looks by itself every few milliseconds: waking it costs more than the record.
-        entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+        ring.submit();
         Ok(())
     } else {
-        entry.discard(u64::from(BPF_RB_NO_WAKEUP));
+        // The slot stays the next one's.
         Err(Cause::Unreadable)
     }
 }
@@ -116,8 +109,7 @@ fn record<const DIRECTION: u32, const ETHERNET_LINK: bool>(ctx: &TcContext) -> R
 /// Writes every field. False where the packet's memory is not what it was when the headers were found, which
 /// does not happen; the verifier cannot know.
 #[inline(always)]
-fn fill(entry: &mut MaybeUninit<PacketRecord>, skb: *mut __sk_buff, headers: &Headers, marks: u8) -> bool {
-    let record = entry.as_mut_ptr();
+fn fill(record: *mut PacketRecord, skb: *mut __sk_buff, headers: &Headers, marks: u8) -> bool {
     macro_rules! set {
         ($($field:ident: $value:expr),+ $(,)?) => { $( addr_of_mut!((*record).$field).write($value); )+ };
     }
@@ -125,7 +117,7 @@ fn fill(entry: &mut MaybeUninit<PacketRecord>, skb: *mut __sk_buff, headers: &He
     // The masks are bounds for the verifier, above every value that can be there.
     let ip = bytes.start + (headers.ip_offset as usize & 0x1f);
     let transport = ip + (headers.ip_length as usize & 0x7ff);
-    // SAFETY: fields of the reserved record, and bytes that were compared with the end of the packet.
+    // SAFETY: fields of the slot, and bytes that were compared with the end of the packet.
     unsafe {
         set! {
             time: bpf_ktime_get_ns(),

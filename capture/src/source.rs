@@ -50,6 +50,10 @@ pub enum Error {
     Refused { name: &'static str, reason: String, source: io::Error },
     #[error("the kernel object has no {name}: it was built from other sources than this program")]
     Object { name: &'static str },
+    #[error("cannot tell how many processors there are")]
+    Processors(#[source] io::Error),
+    #[error("cannot map the memory that packets come through")]
+    Rings(#[source] io::Error),
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
     #[error("cannot use the kernel's map {name}")]

@@ -4,8 +4,10 @@
 
 mod kernel;
 mod packet;
+mod ring;
 
 pub use kernel::{COPIED, KernelRecord, MAX_REASONS, Traced, Tracepoint};
 pub use packet::{
     Address, DIRECTIONS, EGRESS, INGRESS, NO_WINDOW_SCALE, PacketMarks, PacketRecord, Unrecorded,
 };
+pub use ring::Ring;

@@ -1,11 +1,11 @@
 //! What the TC programs say of one packet, and what they count of those they cannot record.
 
 /// Index of the ingress counter.
-pub const INGRESS: u32 = 0;
+pub const INGRESS: usize = 0;
 /// Index of the egress counter.
-pub const EGRESS: u32 = 1;
+pub const EGRESS: usize = 1;
 /// Counters of packets seen, one for each direction.
-pub const DIRECTIONS: u32 = 2;
+pub const DIRECTIONS: usize = 2;
 
 /// A segment without the window scale option. Shift counts end at 14 (RFC 7323, section 2.3).
 pub const NO_WINDOW_SCALE: u8 = u8::MAX;
@@ -93,5 +93,5 @@ pub struct Unrecorded {
 
 const _: () = assert!(size_of::<PacketRecord>() == 88);
 const _: () = assert!(size_of::<Unrecorded>() == 24);
-// The ring buffer aligns its records to 8 bytes.
+// The rings are arrays, whose values the kernel aligns to 8 bytes.
 const _: () = assert!(align_of::<PacketRecord>() == 8);

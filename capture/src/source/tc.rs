@@ -3,13 +3,14 @@
 //! What the programs saw is accounted for exactly: `seen = packets + lost + unreadable + not_ip`.
 
 pub mod decode;
+mod rings;
 mod taps;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aya::maps::{MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya::maps::{MapData, MapError, PerCpuHashMap};
 use aya::programs::links::LinkOrder;
 use aya::programs::tc::{NlOptions, SchedClassifierLinkId, TcAttachOptions};
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType, tc};
@@ -21,17 +22,18 @@ use crate::link::{self, Change, Interface, LinkLayer, Watch};
 use crate::source::{Error, Source};
 use crate::{Clock, Selection, object};
 use decode::Decoder;
+use rings::{Layout, Rings};
 use taps::Taps;
 
 /// How to observe packets.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Bytes of the ring buffer between kernel and reader; a power of two, at least a page.
+    /// Bytes of room between kernel and reader, shared among the processors; 4096 packets for each at least.
     pub ring_size: u32,
 }
 
 impl Default for Options {
-    /// 87,381 packets between two polls. Both mappings of it count as resident memory once it was full.
+    /// 65,536 packets between two polls on one or two processors.
     fn default() -> Self {
         Self { ring_size: 8 << 20 }
     }
@@ -67,7 +69,6 @@ const MAX_DRAINS: usize = 100;
 pub struct Tc {
     ebpf: Ebpf,
     records: Records,
-    seen: PerCpuArray<MapData, u64>,
     unrecorded: PerCpuHashMap<MapData, u32, PerCpu>,
     clock: Clock,
     by_tcx: bool,
@@ -87,9 +88,9 @@ struct Tap {
     links: Vec<(&'static str, SchedClassifierLinkId)>,
 }
 
-/// The ring buffer's reader.
+/// The reader of what the programs recorded.
 struct Records {
-    ring: RingBuf<MapData>,
+    rings: Rings,
     decoder: Decoder,
     /// Once there are two interfaces: a single one sees every packet once.
     taps: Option<Taps>,
@@ -123,17 +124,25 @@ impl Tc {
     }
 
     fn without_interfaces(selection: &Selection, clock: Clock, options: Options) -> Result<Self, Error> {
+        let layout = Layout::of(options.ring_size)?;
+        let capacity = layout.capacity();
+        // What x86 guarantees of every store, other machines do for an instruction that the program has for them.
+        let in_order = u32::from(cfg!(target_arch = "x86_64"));
         let mut loader = EbpfLoader::new();
-        let mut ebpf = object::load(loader.map_max_entries("PACKETS", options.ring_size))?;
+        loader
+            .map_max_entries("RINGS", layout.rings())
+            .map_max_entries("SLOTS", layout.slots())
+            .override_global("CAPACITY", &capacity, true)
+            .override_global("IN_ORDER", &in_order, true);
+        let mut ebpf = object::load(&mut loader)?;
         // All of them now, while the rights for it are there: an interface of the other kind may appear later.
         for name in ETHERNET_PROGRAMS.into_iter().chain(IP_PROGRAMS) {
             program(&mut ebpf, name)?;
         }
-        let ring = object::map(&mut ebpf, "PACKETS", RingBuf::try_from)?;
-        let seen = object::map(&mut ebpf, "SEEN", PerCpuArray::try_from)?;
+        let rings = Rings::map(&mut ebpf, layout)?;
         let unrecorded = object::map(&mut ebpf, "UNRECORDED", PerCpuHashMap::try_from)?;
         let records = Records {
-            ring,
+            rings,
             decoder: Decoder::new(clock),
             taps: None,
             places: BTreeMap::new(),
@@ -143,7 +152,6 @@ impl Tc {
         let mut source = Self {
             ebpf,
             records,
-            seen,
             unrecorded,
             clock,
             by_tcx: true,
@@ -177,14 +185,11 @@ impl Tc {
     /// [`Error::Map`].
     pub fn counters(&self) -> Result<Counters, Error> {
         let mut counters = Counters {
+            seen: self.records.rings.seen(),
             packets: self.records.packets,
             fragments_unmatched: self.records.decoder.fragments_unmatched,
             ..Counters::default()
         };
-        for direction in 0..wire::DIRECTIONS {
-            let values = self.seen.get(&direction, 0).map_err(map_error("SEEN"))?;
-            counters.seen += values.iter().sum::<u64>();
-        }
         for entry in self.unrecorded.keys() {
             let total = self.unrecorded_of(entry.map_err(map_error("UNRECORDED"))?)?;
             counters.lost += total.lost;
@@ -373,7 +378,7 @@ const EINVAL: i32 = nix::errno::Errno::EINVAL as i32;
 
 impl Source for Tc {
     fn poll(&mut self, take: &mut dyn FnMut(Event)) -> Result<usize, Error> {
-        let count = self.records.hand_over(take)?;
+        let count = self.records.hand_over(take);
         let now = self.clock.now();
         if now - self.told_at >= ROUND_INTERVAL {
             self.tell_losses(now, take)?;
@@ -387,12 +392,12 @@ impl Source for Tc {
             self.detach(place)?;
         }
         for _ in 0..MAX_DRAINS {
-            while self.records.hand_over(take)? > 0 {}
+            while self.records.hand_over(take) > 0 {}
             let Counters { seen, packets, lost, unreadable, not_ip, .. } = self.counters()?;
             if seen == packets + lost + unreadable + not_ip {
                 break;
             }
-            // A program that was running when it was detached has its record reserved and not submitted.
+            // A program that was running when it was detached has not submitted its record yet.
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
         let now = self.clock.now();
@@ -401,27 +406,24 @@ impl Source for Tc {
 }
 
 impl Records {
-    fn hand_over(&mut self, take: &mut dyn FnMut(Event)) -> Result<usize, Error> {
-        let mut count = 0;
+    fn hand_over(&mut self, take: &mut dyn FnMut(Event)) -> usize {
+        let Self { rings, decoder, taps, places, clock, packets } = self;
         let mut arrival = Timestamp::MIN;
-        while count < MAX_BATCH {
-            let Some(bytes) = self.ring.next() else { break };
-            let record = decode::record(&bytes)?;
-            // Makes room for the next one before this one is worked on.
-            drop(bytes);
-            if count.is_multiple_of(CLOCK_INTERVAL) {
-                arrival = self.clock.now();
+        let mut until_clock = 0;
+        let count = rings.read(MAX_BATCH, |record| {
+            if until_clock == 0 {
+                (arrival, until_clock) = (clock.now(), CLOCK_INTERVAL);
             }
-            let place = self.places.get(&record.interface).copied().unwrap_or(u32::MAX);
-            let mut packet = self.decoder.packet(&record, place, arrival);
-            if let Some(taps) = &mut self.taps {
+            until_clock -= 1;
+            let place = places.get(&record.interface).copied().unwrap_or(u32::MAX);
+            let mut packet = decoder.packet(record, place, arrival);
+            if let Some(taps) = taps {
                 packet.tap = taps.judge(&packet);
             }
             take(Event::Packet(packet));
-            count += 1;
-        }
-        self.packets += count as u64;
-        Ok(count)
+        });
+        *packets += count as u64;
+        count
     }
 }
 

@@ -305,13 +305,13 @@ fn an_interface_that_appears_is_recorded_within_a_second() {
 #[test]
 fn a_starved_reader_loses_nothing_uncounted() {
     const TEST: &str = "a_starved_reader_loses_nothing_uncounted";
-    const SENT: usize = 20_000;
+    const SENT: usize = 50_000;
     let Some(pair) = pair(TEST) else { return };
     pair.without_ipv6();
     let to = pair.right_v4(7010);
     let sink = pair.right.enter(|| UdpSocket::bind(to).unwrap());
     reach(&pair, &sink, to);
-    // 682 records; nobody reads until all was sent.
+    // The least: 4096 records for each processor that sends; nobody reads until all was sent.
     let options = Options { ring_size: 64 << 10 };
     let (told, counters) = observe(&pair.left, &["left0"], options, |_, _| {
         send_udp(&pair, to, SENT, 1);
@@ -321,7 +321,7 @@ fn a_starved_reader_loses_nothing_uncounted() {
     // Nothing else is said in these namespaces but ARP, which is counted apart.
     assert_eq!(told.packets.len() as u64, recorded);
     assert_eq!(recorded + counters.lost, SENT as u64, "{counters:?}");
-    assert!((600..=682).contains(&told.packets.len()), "{counters:?}");
+    assert!(told.packets.len() >= 4096 && counters.lost > 0, "{counters:?}");
     for loss in told.losses.iter().filter(|loss| loss.cause == LossCause::RingFull) {
         assert_eq!(loss.interface, Some(0));
         assert!(loss.first <= loss.last);

@@ -36,6 +36,8 @@ struct Provenance {
     sources: String,
     /// SHA-256 of the object.
     object: String,
+    /// SHA-256 of what the benchmark measures it by.
+    yardstick: String,
     toolchain: Toolchain,
 }
 
@@ -49,14 +51,21 @@ struct Toolchain {
 
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let tools = Tools::find()?;
-    let object = tools.build()?;
-    let built = Provenance { sources: hash_sources()?, object: hash(&object), toolchain: tools.toolchain()? };
+    tools.build()?;
+    let (object, yardstick) = (tools.object("capture")?, tools.object("yardstick")?);
+    let built = Provenance {
+        sources: hash_sources()?,
+        object: hash(&object),
+        yardstick: hash(&yardstick),
+        toolchain: tools.toolchain()?,
+    };
     if args.check {
         check(&built, &object)?;
         return Ok(Exit::Done);
     }
     let text = format!("# Written by `cargo xtask ebpf`.\n{}", toml::to_string(&built)?);
     write(&object_path(), &object)?;
+    write(&yardstick_path(), &yardstick)?;
     write(&provenance_path(), text.as_bytes())?;
     writeln!(std::io::stdout(), "{}: {} bytes, {}", object_path().display(), object.len(), built.object)?;
     Ok(Exit::Done)
@@ -67,7 +76,9 @@ fn check(built: &Provenance, object: &[u8]) -> anyhow::Result<()> {
     ensure!(built.sources == recorded.sources, STALE);
     if built.toolchain == recorded.toolchain {
         ensure!(
-            built.object == recorded.object && hash(&read(&object_path())?) == recorded.object,
+            (&built.object, &built.yardstick) == (&recorded.object, &recorded.yardstick)
+                && hash(&read(&object_path())?) == recorded.object
+                && hash(&read(&yardstick_path())?) == recorded.yardstick,
             "the kernel object is not what its sources and its recorded toolchain give; run `cargo xtask ebpf`"
         );
         writeln!(std::io::stdout(), "the kernel object is what its sources give, byte for byte")?;
@@ -90,8 +101,16 @@ fn check(built: &Provenance, object: &[u8]) -> anyhow::Result<()> {
 const STALE: &str =
     "capture/bpf/capture.o is older than its sources; run `cargo xtask ebpf` and commit capture/bpf";
 
+fn target() -> PathBuf {
+    root().join("target/ebpf")
+}
+
 fn object_path() -> PathBuf {
     root().join("capture/bpf/capture.o")
+}
+
+fn yardstick_path() -> PathBuf {
+    root().join("capture/bpf/yardstick.o")
 }
 
 fn provenance_path() -> PathBuf {
@@ -181,10 +200,10 @@ impl Tools {
         Ok(Toolchain { rustc, bpf_linker, llvm })
     }
 
-    /// Compiles, links and strips the object: the same bytes wherever the project is.
-    fn build(&self) -> anyhow::Result<Vec<u8>> {
+    /// Compiles and links the objects.
+    fn build(&self) -> anyhow::Result<()> {
         let folder = root().join("capture-ebpf");
-        let target = root().join("target/ebpf");
+        let target = target();
         let mut build = cargo();
         build
             .current_dir(&folder)
@@ -198,9 +217,13 @@ impl Tools {
         if self.build_core {
             build.args(["-Z", "build-std=core"]);
         }
-        succeed(&mut build)?;
-        let linked = target.join(TARGET).join("release/capture");
-        let stripped = target.join("capture.o");
+        succeed(&mut build)
+    }
+
+    /// An object that was built, stripped: the same bytes wherever the project is.
+    fn object(&self, name: &str) -> anyhow::Result<Vec<u8>> {
+        let linked = target().join(TARGET).join("release").join(name);
+        let stripped = target().join(format!("{name}.o"));
         let mut strip = Command::new(self.llvm.join("bin/llvm-objcopy"));
         // BTF stays: the kernel names functions and maps by it, and the verifier points at lines.
         strip.arg("--strip-debug").args(self.plain_symbols(&linked)?).arg(&linked).arg(&stripped);
@@ -315,6 +338,7 @@ mod tests {
         let recorded = recorded().unwrap();
         assert_eq!(hash_sources().unwrap(), recorded.sources, "{STALE}");
         assert_eq!(hash(&read(&object_path()).unwrap()), recorded.object, "{STALE}");
+        assert_eq!(hash(&read(&yardstick_path()).unwrap()), recorded.yardstick, "{STALE}");
     }
 
     #[test]

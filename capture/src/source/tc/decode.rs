@@ -7,7 +7,6 @@ use event::{Direction, Endpoint, FiveTuple, Fragment, Packet, Protocol, Tap, Tcp
 use wire::{NO_WINDOW_SCALE, PacketMarks, PacketRecord};
 
 use crate::Clock;
-use crate::source::Error;
 
 /// Reads records one by one; remembers only what fragments need.
 pub struct Decoder {
@@ -15,20 +14,6 @@ pub struct Decoder {
     fragments: Fragments,
     /// Later fragments whose first fragment was not seen: ports 0.
     pub fragments_unmatched: u64,
-}
-
-/// The record in `bytes`.
-///
-/// # Errors
-/// [`Error::Record`] where they are not as long as one.
-#[expect(unsafe_code, reason = "the kernel program and this one share the record's layout")]
-pub fn record(bytes: &[u8]) -> Result<PacketRecord, Error> {
-    const EXPECTED: usize = size_of::<PacketRecord>();
-    if bytes.len() != EXPECTED {
-        return Err(Error::Record { length: bytes.len(), expected: EXPECTED });
-    }
-    // SAFETY: as long as the record, which is `repr(C)`, without padding, and valid for any bytes.
-    Ok(unsafe { bytes.as_ptr().cast::<PacketRecord>().read_unaligned() })
 }
 
 impl Decoder {
