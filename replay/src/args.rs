@@ -8,7 +8,7 @@ use event::{Duration, Label, Timestamp};
 use crate::filter::Filter;
 use crate::schema::SchemaArgs;
 
-/// Turn recordings and captures into features: one row per flow and window, as CSV on stdout
+/// Turn recordings and captures into features: one row per flow and window, on stdout
 ///
 /// The same input gives the same bytes, for any number of threads. What was read, used and skipped, and why,
 /// is said on stderr.
@@ -66,13 +66,35 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t)]
     pub profile: Profile,
 
+    /// How rows are written: CSV, Parquet with units and definitions in its metadata, or an Arrow IPC stream
+    ///
+    /// Parquet and Arrow have one column more: recording, the input's name.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+
+    /// Write Parquet files below DIR instead, as date=2026-01-31/node=NAME/INPUT-0.parquet (dates in UTC)
+    ///
+    /// Spark, DuckDB and Polars read DIR as one table. A second run over the same input replaces its files.
+    #[arg(long, value_name = "DIR", conflicts_with = "to_pcapng")]
+    pub out: Option<PathBuf>,
+
+    /// Write the packets instead of rows, as a pcapng file for Wireshark: headers alone; - is stdout
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["format", "profile", "as_live"])]
+    pub to_pcapng: Option<PathBuf>,
+
+    /// The file named is still being written: wait at its end for more, and print rows as windows close
+    ///
+    /// Ends with the recording, or with Ctrl-C. The rows are those of --as-live, byte for byte.
+    #[arg(long, conflicts_with = "to_pcapng")]
+    pub follow: bool,
+
     /// Close windows as a live run does, by the recorded arrivals: gives that run's rows byte for byte
     ///
     /// Without it every event finds its window, however late it was told of.
     #[arg(long)]
     pub as_live: bool,
 
-    /// With --as-live: seconds after its end at which a window is closed
+    /// With --as-live and --follow: seconds after its end at which a window is closed
     #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = parse_lateness)]
     pub lateness: Duration,
 
@@ -101,6 +123,64 @@ pub struct Args {
 pub enum Command {
     /// Print the columns: names, units, types and definitions
     Schema(SchemaArgs),
+    /// Sum up what a recording or capture holds: flows, talkers, retransmissions, application codes
+    Stats(StatsArgs),
+}
+
+/// Arguments of `replay stats`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct StatsArgs {
+    /// Recordings, or pcap and pcapng files; - is stdin [default: the newest file in recordings/]
+    #[arg(value_name = "INPUT")]
+    pub inputs: Vec<PathBuf>,
+
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+
+    /// Talkers to list
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub top: u16,
+
+    /// Length of a window, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse_seconds)]
+    pub window: Duration,
+
+    /// Leave out what happened before this time
+    #[arg(long, value_name = "TIME", value_parser = parse_time, allow_negative_numbers = true)]
+    pub from: Option<Timestamp>,
+
+    /// Leave out what happened at this time or later
+    #[arg(long, value_name = "TIME", value_parser = parse_time, allow_negative_numbers = true)]
+    pub to: Option<Timestamp>,
+
+    /// Use flows that match, in the words of tcpdump
+    #[arg(long, value_name = "EXPRESSION")]
+    pub filter: Option<Filter>,
+}
+
+impl StatsArgs {
+    /// The run that the summary is made from: everything else as by default.
+    pub fn reading(&self) -> Args {
+        Args {
+            inputs: self.inputs.clone(),
+            window: self.window,
+            from: self.from,
+            to: self.to,
+            filter: self.filter.clone(),
+            ..Args::parse_from(["replay"])
+        }
+    }
+}
+
+/// How rows are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    #[default]
+    Csv,
+    Parquet,
+    /// As an IPC stream
+    Arrow,
 }
 
 /// Which rows of a faulty stretch carry its label.
@@ -164,6 +244,14 @@ Examples:
       of a pipe
   replay node.pcap --hubble flows.jsonl > features.csv
       joined with what Hubble saw meanwhile
+  replay --out features/ recordings/*.mcap
+      Parquet files by day and node
+  replay --follow recordings/today.mcap
+      rows of a recording that is being made, as its windows close
+  replay trace.mcap --to-pcapng - | wireshark -k -i -
+      look at a recording's packets in Wireshark
+  replay stats trace.mcap
+      what is in it
   replay schema
       what the columns mean
 ";

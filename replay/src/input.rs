@@ -3,6 +3,7 @@
 mod ahead;
 mod batch;
 mod capture;
+mod follow;
 mod hubble;
 mod merge;
 mod recording;
@@ -18,6 +19,9 @@ use features::Affected;
 pub use ahead::Ahead;
 pub use batch::{Batch, Packets};
 pub use merge::Merge;
+
+use cli::Interrupt;
+use follow::Follow;
 
 use crate::args::{Args, Labels};
 use capture::CaptureInput;
@@ -66,13 +70,23 @@ pub enum Input {
 
 impl Input {
     /// Opens a file, or standard input by the name `-`.
-    pub fn open(path: &Path, args: &Args) -> Result<Self> {
-        let (name, mut source) = source(path)?;
+    pub fn open(path: &Path, args: &Args, interrupt: &Interrupt) -> Result<Self> {
+        let (name, mut source) = if args.follow {
+            let file = Follow::open(path, interrupt.clone());
+            let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+            (path.display().to_string(), Box::new(file) as Box<dyn Read + Send>)
+        } else {
+            source(path)?
+        };
         let start = read_start(&mut source).with_context(|| format!("cannot read {name}"))?;
         let is_recording = start == MCAP_MAGIC;
         let source = Box::new(Cursor::new(start).chain(source));
         Ok(if is_recording {
-            let told = Told { label: args.label.is_none(), affected: args.labels == Labels::Affected };
+            let told = Told {
+                label: args.label.is_none(),
+                affected: args.labels == Labels::Affected,
+                is_unfinished: args.follow,
+            };
             Self::Recording(Box::new(RecordingInput::open(source, &name, args.window, told)?))
         } else {
             let with_payload = !args.no_l7;
@@ -92,6 +106,22 @@ impl Input {
             Self::Capture(capture) => Ok(capture.next()),
             Self::Recording(recording) => recording.next(),
             Self::Hubble(hubble) => hubble.next(),
+        }
+    }
+
+    /// The node that it is of; empty where it does not tell.
+    pub fn node(&self) -> &str {
+        match self {
+            Self::Capture(_) | Self::Hubble(_) => "",
+            Self::Recording(recording) => recording.node(),
+        }
+    }
+
+    /// Names of the interfaces, as far as they are known at its beginning.
+    pub fn interfaces(&self) -> Vec<String> {
+        match self {
+            Self::Capture(_) | Self::Hubble(_) => Vec::new(),
+            Self::Recording(recording) => recording.interfaces(),
         }
     }
 

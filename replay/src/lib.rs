@@ -7,6 +7,7 @@ mod output;
 mod run;
 mod schema;
 mod select;
+mod stats;
 mod summary;
 
 pub use output::Csv;

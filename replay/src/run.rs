@@ -1,44 +1,67 @@
 //! One run: inputs through the engine to the output.
 
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use cli::{Exit, Interrupt};
 use dissect::{FlowNumber, L7, L7Options};
-use event::L7Flow;
+use event::{Event, L7Flow};
 use features::{Closing, Config, Engine, FlowId};
 
 use crate::args::{Args, Command};
 use crate::input::{self, Ahead, Batch, Input, Item, Merge, Packets};
-use crate::output::Csv;
+use crate::output::{Output, Pcapng};
 use crate::schema;
 use crate::select::Select;
-use crate::summary::Summary;
+use crate::stats::Stats;
+use crate::summary::{self, Summary};
 
 /// Does what the command line says.
 ///
 /// # Errors
 /// Where an input cannot be opened or the output not be written. Damage of an input is no error.
 pub fn run(args: &Args) -> Result<Exit> {
-    if let Some(Command::Schema(schema)) = &args.command {
-        schema::print(*schema, &mut io::stdout().lock()).context("cannot write the schema")?;
-        return Ok(Exit::Done);
+    match &args.command {
+        Some(Command::Schema(schema)) => {
+            schema::print(*schema, &mut io::stdout().lock()).context("cannot write the schema")?;
+            Ok(Exit::Done)
+        }
+        Some(Command::Stats(stats)) => {
+            let summary = |name| Stats::new(name, stats.window, stats.top.into(), stats.json);
+            in_threads(args.threads, || {
+                replay(&stats.reading(), |name, _| Ok(Output::Stats(Box::new(summary(name)))))
+            })
+        }
+        None if args.to_pcapng.is_some() => export(args),
+        None => in_threads(args.threads, || replay(args, |name, node| Output::open(args, name, node))),
     }
-    let mut pool = rayon::ThreadPoolBuilder::new();
-    if let Some(threads) = args.threads {
-        pool = pool.num_threads(threads.into());
-    }
-    pool.build().context("cannot start threads")?.install(|| replay(args, io::stdout()))
 }
 
-fn replay(args: &Args, output: impl Write) -> Result<Exit> {
-    let interrupt = Interrupt::install().context("cannot listen to signals")?;
+fn in_threads(threads: Option<u16>, work: impl FnOnce() -> Result<Exit> + Send) -> Result<Exit> {
+    let mut pool = rayon::ThreadPoolBuilder::new();
+    if let Some(threads) = threads {
+        pool = pool.num_threads(threads.into());
+    }
+    pool.build().context("cannot start threads")?.install(work)
+}
+
+/// The inputs that were asked for, and the name that their rows go by.
+fn open(args: &Args, interrupt: &Interrupt) -> Result<(Vec<Input>, String)> {
     let paths = input::choose(&args.inputs)?;
-    let named = paths.iter().map(|path| Input::open(path, args));
+    let named = paths.iter().map(|path| Input::open(path, args, interrupt));
     let hubble = args.hubble.iter().map(|path| Input::open_hubble(path, args));
-    let inputs: Vec<Input> = named.chain(hubble).collect::<Result<_>>()?;
-    let output = BufWriter::with_capacity(1 << 16, output);
-    let output = Csv::new(output, args.profile.into()).context("cannot write the header")?;
+    let inputs = named.chain(hubble).collect::<Result<_>>()?;
+    let names = paths.iter().map(|path| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy());
+    Ok((inputs, names.collect::<Vec<_>>().join("+")))
+}
+
+/// Inputs through the engine to the output.
+fn replay(args: &Args, output: impl FnOnce(String, &str) -> Result<Output>) -> Result<Exit> {
+    let interrupt = Interrupt::install().context("cannot listen to signals")?;
+    let (inputs, name) = open(args, &interrupt)?;
+    let output = output(name, inputs.first().map_or("", Input::node))?;
     let mut work = Work {
         engine: Engine::new(config(args)),
         flows: Vec::new(),
@@ -46,25 +69,62 @@ fn replay(args: &Args, output: impl Write) -> Result<Exit> {
         found: Vec::new(),
         output,
         select: Select::new(args),
+        is_live: args.follow,
         interrupt,
     };
+    if args.follow {
+        work.output.flush()?;
+    }
     let inputs = Merge::new(inputs);
     let inputs =
         if rayon::current_num_threads() > 1 { work.read_ahead(inputs)? } else { work.read_inline(inputs)? };
     work.end()?;
-    work.output.finish().context("cannot write rows")?;
     let left_out = (work.select.packets, work.select.flows);
     let l7 = work.l7.map(|l7| l7.counts()).unwrap_or_default();
-    Ok(Summary { inputs: inputs.reports(), left_out, l7, engine: work.engine.counts() }.tell())
+    let engine = work.engine.counts();
+    if let Output::Stats(stats) = &mut work.output {
+        stats.flows = engine.flows;
+    }
+    work.output.finish()?;
+    Ok(Summary { inputs: inputs.reports(), left_out, l7, engine }.tell())
+}
+
+/// The packets of the inputs to a pcapng file.
+fn export(args: &Args) -> Result<Exit> {
+    let interrupt = Interrupt::install().context("cannot listen to signals")?;
+    let path = args.to_pcapng.as_deref().unwrap_or(Path::new("-"));
+    let (inputs, _) = open(args, &interrupt)?;
+    let names = if let [only] = inputs.as_slice() { only.interfaces() } else { Vec::new() };
+    let failed = || format!("cannot write {}", path.display());
+    let output: Box<dyn Write> = if path.as_os_str() == "-" {
+        Box::new(io::stdout())
+    } else {
+        Box::new(File::create(path).with_context(failed)?)
+    };
+    let mut output = Pcapng::new(BufWriter::with_capacity(1 << 16, output), names).with_context(failed)?;
+    let (mut select, mut inputs) = (Select::new(args), Merge::new(inputs));
+    while let Some(item) = inputs.next()?
+        && !interrupt.is_raised()
+    {
+        let batch = match select.apply(item) {
+            Item::Packets(packets) => packets.packets.to_vec(),
+            Item::Taken(batch) => batch.packets,
+            Item::Event(_) | Item::Label(..) | Item::Affected(..) => continue,
+        };
+        batch.iter().try_for_each(|packet| output.write(packet)).with_context(failed)?;
+    }
+    let written = output.finish().with_context(failed)?;
+    Ok(summary::tell_export(&inputs.reports(), written, select.packets))
 }
 
 fn config(args: &Args) -> Config {
-    let closing = if args.as_live { Closing::Live { lateness: args.lateness } } else { Closing::default() };
+    let is_live = args.as_live || args.follow;
+    let closing = if is_live { Closing::Live { lateness: args.lateness } } else { Closing::default() };
     let max_flows = args.max_flows as usize;
     Config { window: args.window, closing, max_flows, label: args.label }
 }
 
-struct Work<W> {
+struct Work {
     engine: Engine,
     /// Of the packets taken in last.
     flows: Vec<FlowId>,
@@ -72,12 +132,14 @@ struct Work<W> {
     l7: Option<L7>,
     /// Messages read from payload that the engine is to have next.
     found: Vec<L7Flow>,
-    output: Csv<W>,
+    output: Output,
     select: Select,
+    /// Whether somebody waits for each row.
+    is_live: bool,
     interrupt: Interrupt,
 }
 
-impl<W: Write> Work<W> {
+impl Work {
     fn read_inline(&mut self, mut inputs: Merge) -> Result<Merge> {
         while let Some(item) = inputs.next()? {
             self.take(item);
@@ -113,7 +175,12 @@ impl<W: Write> Work<W> {
                 self.packets(batch.lend());
                 return Some(batch);
             }
-            Item::Event(event) => self.engine.push(&event),
+            Item::Event(event) => {
+                if let (Output::Stats(stats), Event::L7(flow)) = (&mut self.output, &event) {
+                    stats.message(flow);
+                }
+                self.engine.push(&event);
+            }
             Item::Label(time, label) => self.engine.label_from(time, label),
             Item::Affected(time, affected) => self.engine.affected_from(time, affected),
         }
@@ -132,9 +199,18 @@ impl<W: Write> Work<W> {
                         l7.observe_flow(number, &packets.packets[at], payload, &mut self.found);
                     }
                 }
-                self.found.drain(..).for_each(|flow| self.engine.push_flow(flow));
+                self.push_found();
             }
             taken += count;
+        }
+    }
+
+    fn push_found(&mut self) {
+        for flow in self.found.drain(..) {
+            if let Output::Stats(stats) = &mut self.output {
+                stats.message(&flow);
+            }
+            self.engine.push_flow(flow);
         }
     }
 
@@ -142,17 +218,19 @@ impl<W: Write> Work<W> {
     fn end(&mut self) -> Result<()> {
         if let Some(l7) = &mut self.l7 {
             l7.finish(&mut self.found);
-            self.found.drain(..).for_each(|flow| self.engine.push_flow(flow));
+            self.push_found();
         }
         self.engine.finish();
         self.drain()
     }
 
     fn drain(&mut self) -> Result<()> {
+        let mut has_written = false;
         while let Some(window) = self.engine.next_closed() {
-            self.output.write(&window).context("cannot write rows")?;
+            self.output.write(&window)?;
+            has_written = true;
         }
-        Ok(())
+        if has_written && self.is_live { self.output.flush() } else { Ok(()) }
     }
 
     fn is_interrupted(&self) -> bool {

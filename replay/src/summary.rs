@@ -19,12 +19,7 @@ pub struct Summary {
 impl Summary {
     /// Says it, and gives the exit code's meaning.
     pub fn tell(&self) -> Exit {
-        for input in &self.inputs {
-            tracing::info!("{}", input_line(input));
-            for damage in &input.damage {
-                tracing::warn!("damaged: {damage}");
-            }
-        }
+        let exit = tell_inputs(&self.inputs);
         if self.left_out != (0, 0) {
             let (packets, flows) = self.left_out;
             tracing::info!(
@@ -38,8 +33,27 @@ impl Summary {
         if let Some(line) = coverage_line(&self.engine.coverage) {
             tracing::info!("{line}");
         }
-        if self.inputs.iter().any(|input| !input.damage.is_empty()) { Exit::Damaged } else { Exit::Done }
+        exit
     }
+}
+
+/// The end of a run that wrote packets.
+pub fn tell_export(inputs: &[Report], written: u64, left_out: u64) -> Exit {
+    let exit = tell_inputs(inputs);
+    tracing::info!(
+        "{written} packets written, headers alone; {left_out} outside --from, --to and --filter left out"
+    );
+    exit
+}
+
+fn tell_inputs(inputs: &[Report]) -> Exit {
+    for input in inputs {
+        tracing::info!("{}", input_line(input));
+        for damage in &input.damage {
+            tracing::warn!("damaged: {damage}");
+        }
+    }
+    if inputs.iter().any(|input| !input.damage.is_empty()) { Exit::Damaged } else { Exit::Done }
 }
 
 fn input_line(input: &Report) -> String {

@@ -183,3 +183,67 @@ fn what_is_no_capture_is_told_by_name() {
     assert!(absent.stderr.contains("absent.pcap"), "{}", absent.stderr);
     assert_eq!(replay(&["--window", "0"]).code, 2);
 }
+
+/// The rows of a recording that is followed while it is written, slower than it is read.
+#[test]
+fn a_recording_that_is_being_written_is_followed() {
+    use std::io::{BufRead as _, BufReader, Read as _};
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.mcap");
+    let header = Header { node: "test".into(), ..Header::default() };
+    let options = Options { batch: 64, ..Options::default() };
+    let mut writer = Writer::create(&path, &header, options).unwrap();
+    let events = events();
+    let (first, rest) = events.split_at(1_200);
+    first.iter().for_each(|event| writer.write(event).unwrap());
+    writer.flush().unwrap();
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_replay"))
+        .args(["--follow", path.to_str().unwrap()])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    // The first window's rows come while the file has no end.
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut text = String::new();
+    for _ in 0..8 {
+        output.read_line(&mut text).unwrap();
+    }
+    rest.iter().for_each(|event| writer.write(event).unwrap());
+    writer.finish().unwrap();
+    output.read_to_string(&mut text).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let whole = replay(&[path.to_str().unwrap(), "--as-live"]);
+    assert_eq!(text, String::from_utf8_lossy(&whole.stdout));
+}
+
+#[test]
+fn following_ends_with_ctrl_c_and_gives_what_was_written() {
+    use std::io::{BufRead as _, BufReader, Read as _};
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.mcap");
+    let mut writer = Writer::create(&path, &Header::default(), Options::default()).unwrap();
+    events().iter().for_each(|event| writer.write(event).unwrap());
+    writer.flush().unwrap();
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_replay"))
+        .args(["--follow", path.to_str().unwrap()])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut text = String::new();
+    for _ in 0..8 {
+        output.read_line(&mut text).unwrap();
+    }
+    let killed = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    writer.finish().unwrap();
+    // How far it had read is chance; the windows that were closed are whole, and so is the last line.
+    let whole = replay(&[path.to_str().unwrap(), "--as-live"]);
+    assert!(String::from_utf8_lossy(&whole.stdout).starts_with(&text));
+    assert!(rest.is_empty() || rest.ends_with('\n'));
+}

@@ -16,6 +16,8 @@ pub struct Told {
     pub label: bool,
     /// The flows that its labels are for.
     pub affected: bool,
+    /// That it has no end yet is no damage: it is still being written.
+    pub is_unfinished: bool,
 }
 
 /// A recording, whole or damaged.
@@ -62,6 +64,14 @@ impl RecordingInput {
         }))
     }
 
+    pub fn node(&self) -> &str {
+        &self.reader.header().node
+    }
+
+    pub fn interfaces(&self) -> Vec<String> {
+        self.reader.header().interfaces.iter().map(|interface| interface.name.clone()).collect()
+    }
+
     fn affected(&self) -> Result<Option<Affected>> {
         let Some(text) = self.reader.header().metadata.get(AFFECTED_KEY) else { return Ok(None) };
         let path = self.reader.path().display();
@@ -91,7 +101,12 @@ impl RecordingInput {
         let read = report.counts.total() + report.unknown;
         let mut damage: Vec<String> =
             report.damage.iter().map(|damage| format!("{name}: {damage}")).collect();
-        if let Some(End::Cut { offset, time }) = report.end {
+        let mut remarks = vec![report.counts.to_string()];
+        if let Some(End::Cut { offset, .. }) = report.end
+            && self.told.is_unfinished
+        {
+            remarks.push(format!("followed up to byte {offset}"));
+        } else if let Some(End::Cut { offset, time }) = report.end {
             let when = time.map_or("before its first event".to_owned(), |time| format!("after {time}"));
             damage.push(format!("{name}: cut at byte {offset}, {when}; everything before it was used"));
         }
@@ -109,7 +124,6 @@ impl RecordingInput {
         }
         let used = report.counts.total() - report.counts.get(Source::Loss);
         let header = self.reader.header();
-        let mut remarks = vec![report.counts.to_string()];
         remarks.extend(header.sample.map(|sample| format!("a sample of 1/{sample} of the flows")));
         remarks.extend(header.anonymized.then(|| "addresses anonymized".to_owned()));
         Report { name, read, used, skipped, remarks, damage }

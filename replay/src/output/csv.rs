@@ -46,6 +46,11 @@ impl<W: Write> Csv<W> {
         Ok(())
     }
 
+    /// Hands on what was written so far.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.output.flush()
+    }
+
     pub fn finish(mut self) -> io::Result<()> {
         self.output.flush()
     }

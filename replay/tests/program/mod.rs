@@ -41,8 +41,13 @@ pub fn replay_in(directory: &Path, args: &[&str]) -> Run {
     let output =
         Command::new(env!("CARGO_BIN_EXE_replay")).args(args).current_dir(directory).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
-    let mut reader = csv::Reader::from_reader(&output.stdout[..]);
-    let header = reader.headers().unwrap().clone();
-    let rows = reader.records().collect::<Result<_, _>>().unwrap();
+    let (header, rows) = cells(&output.stdout).unwrap_or_default();
     Run { code: output.status.code().unwrap_or(-1), stdout: output.stdout, stderr, header, rows }
+}
+
+/// Header and rows, where the output is CSV.
+fn cells(stdout: &[u8]) -> Result<(csv::StringRecord, Vec<csv::StringRecord>), csv::Error> {
+    let mut reader = csv::Reader::from_reader(stdout);
+    let header = reader.headers()?.clone();
+    Ok((header, reader.records().collect::<Result<_, _>>()?))
 }
