@@ -16,6 +16,7 @@
 //!
 //! Everything happens in the network namespace of the calling thread.
 
+pub mod anonymize;
 mod clock;
 pub mod combine;
 pub mod control;
