@@ -7,6 +7,7 @@
 mod headers;
 mod kernel;
 mod ring;
+mod sample;
 mod tc;
 
 /// The kernel reads the licence from here; helpers for GPL-compatible programs ask for it.

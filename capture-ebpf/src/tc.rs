@@ -16,6 +16,7 @@ use crate::headers::{
     load_u16, load_u32,
 };
 use crate::ring::Own;
+use crate::sample;
 
 /// Packets without a record, by interface index. The loader makes an entry before it attaches to an
 /// interface; entry 0 takes what has no entry of its own.
@@ -61,6 +62,7 @@ enum Cause {
     Lost,
     Unreadable,
     NotIp,
+    NotSampled,
 }
 
 #[inline(always)]
@@ -76,6 +78,7 @@ fn count(skb: *mut __sk_buff, cause: Cause) {
             Cause::Lost => (*entry).lost += 1,
             Cause::Unreadable => (*entry).unreadable += 1,
             Cause::NotIp => (*entry).not_ip += 1,
+            Cause::NotSampled => (*entry).not_sampled += 1,
         }
     }
 }
@@ -89,6 +92,9 @@ fn record<const DIRECTION: usize, const ETHERNET_LINK: bool>(
         headers::NOT_IP => Cause::NotIp,
         _ => Cause::Unreadable,
     })?;
+    if !sample::keeps(skb, &headers) {
+        return Err(Cause::NotSampled);
+    }
     let mut marks = headers.marks | if DIRECTION == EGRESS { PacketMarks::EGRESS.0 } else { 0 };
     if headers.options == TcpOptions::Other {
         let fixed = TCP as u32;

@@ -24,12 +24,14 @@ mod link;
 mod object;
 pub mod output;
 pub mod rights;
+mod sample;
 mod selection;
 pub mod source;
 
 pub use clock::Clock;
 pub use link::{Interface, LinkLayer};
 pub use object::{OBJECT, missing_capabilities};
+pub use sample::{ParseSampleError, Sample};
 pub use selection::{ParseSelectionError, Selection};
 
 /// How long a reader may sleep between two polls. The kernel programs wake nobody: a wake-up costs more than

@@ -1,6 +1,6 @@
 //! Where a live recording goes: one file, or pieces of one that follow each other and of which the oldest go.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -205,6 +205,19 @@ impl Output {
     pub fn progress(&self) -> (u64, u64) {
         let current = self.writer.as_ref().map_or(0, Writer::bytes_written);
         (self.written.bytes + current, self.written.events)
+    }
+
+    /// Ends the last piece, with these pairs at its end.
+    ///
+    /// # Errors
+    /// As [`Writer::finish`].
+    pub fn finish_with(
+        mut self,
+        now: Timestamp,
+        account: BTreeMap<String, String>,
+    ) -> Result<Written, Error> {
+        self.writer()?.add_metadata(account)?;
+        self.finish(now)
     }
 
     /// Ends the last piece.

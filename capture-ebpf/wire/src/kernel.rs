@@ -30,6 +30,10 @@ impl Tracepoint {
 /// stand behind it.
 pub const COPIED: usize = 192;
 
+/// Of them, bytes at the end that a drop has for the start of its packet, from the IP header on. The record itself,
+/// of 40 bytes, ends long before.
+pub const COPIED_PACKET: usize = 96;
+
 /// One event: the start of the tracepoint's record as the kernel laid it out. Which field stands where is read
 /// from the kernel's `format` files by whoever decodes it; what is behind the record's end means nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,7 +43,9 @@ pub struct KernelRecord {
     pub time: u64,
     /// A [`Tracepoint`].
     pub tracepoint: u32,
-    pub reserved: u32,
+    /// Of a drop: bytes of the packet, from its IP header on, that lie in one piece in memory; as many of them as
+    /// [`COPIED_PACKET`] are at the end of `bytes`. 0 where there is none.
+    pub packet_length: u32,
     pub bytes: [u8; COPIED],
 }
 

@@ -5,9 +5,11 @@
 mod kernel;
 mod packet;
 mod ring;
+mod sample;
 
-pub use kernel::{COPIED, KernelRecord, MAX_REASONS, Traced, Tracepoint};
+pub use kernel::{COPIED, COPIED_PACKET, KernelRecord, MAX_REASONS, Traced, Tracepoint};
 pub use packet::{
     Address, DIRECTIONS, EGRESS, INGRESS, NO_WINDOW_SCALE, PacketMarks, PacketRecord, Unrecorded,
 };
 pub use ring::Ring;
+pub use sample::{flow_hash, sample_keeps};

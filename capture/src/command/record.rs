@@ -3,22 +3,26 @@
 mod application;
 mod arguments;
 mod dump;
+mod edit;
 mod header;
 mod live;
 mod recorder;
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use capture::anonymize::{Anonymizer, Key};
 use capture::output::{Bounds, Output, Written};
 use capture::source::{kernel, system, tc};
-use capture::{Clock, Selection, rights};
+use capture::{Clock, Sample, Selection, rights};
 use cli::{Exit, Interrupt};
 use event::Label;
 
 use arguments::{interval, ring_size, seconds, size, span};
+use edit::Edit;
 use recorder::Recorder;
 
 /// Record this node live
@@ -51,8 +55,18 @@ pub struct Record {
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
+    /// Record one in N flows: all packets of both directions, and every other event of the flow, or nothing; a hash in
+    /// the kernel decides, the same at every node. What is of no flow is recorded
+    #[arg(long, value_name = "1/N", default_value_t = Sample::ALL, help_heading = "Content")]
+    sample: Sample,
+
+    /// Replace addresses before anything is written, by others that share prefixes as they do (Crypto-PAn), also in
+    /// names and notes; KEYFILE has 32 bytes or 64 hexadecimal digits
+    #[arg(long, value_name = "KEYFILE", help_heading = "Content")]
+    anonymize: Option<PathBuf>,
+
     /// Leave out the kernel's events
-    #[arg(long)]
+    #[arg(long, help_heading = "Content")]
     no_kernel_events: bool,
 
     /// Room for packets between kernel and recorder, in KiB; a power of two
@@ -114,6 +128,7 @@ Examples:
   capture record -d 0 --keep 10m -o box.mcap   a black box: capture dump box.mcap -o incident.mcap
   capture record -d 0 --hubble                 with Hubble's flows, from the node's socket
   sudo capture record -d 0 --user recorder -o /var/lib/capture/node.mcap
+  capture record lxc* --sample 1/100 --anonymize key -o share.mcap
   capture record -d 0 --rotate-after 1h --retain-size 10G -o /var/lib/capture/node.mcap
 
 Exit codes:
@@ -126,7 +141,9 @@ impl Record {
         let selection = Selection::parse(&self.interfaces)?;
         let interrupt = Interrupt::install().context("cannot listen to signals")?;
         let clock = Clock::start().context("cannot read the clocks")?;
-        let options = tc::Options { ring_size: self.ring_size << 10 };
+        // Before rights are dropped: it is the user's who started this.
+        let anonymizer = self.anonymizer()?;
+        let options = tc::Options { ring_size: self.ring_size << 10, sample: self.sample.get() };
         let source = tc::Tc::open(&selection, clock, options)?;
         let kernel = if self.no_kernel_events { None } else { kernel_events(clock) };
         self.drop_rights()?;
@@ -134,7 +151,9 @@ impl Record {
             Some(path) => path.clone(),
             None => header::default_path(clock.now())?,
         };
-        let header = header::header(self, &source, &clock);
+        let mut header = header::header(self, &source, &clock);
+        let mut edit = Edit::new(self.sample, anonymizer);
+        edit.header(&mut header);
         let created = Output::create(&path, header, recording::Options::default(), self.bounds());
         let output = match &self.user {
             Some(user) => created.with_context(|| format!("as the user {user}"))?,
@@ -144,16 +163,29 @@ impl Record {
         tracing::info!(path = %path.display(), by = source.attachment(), "recording {}", names.join(", "));
 
         let end = (self.duration > 0.0).then(|| Instant::now() + Duration::from_secs_f64(self.duration));
-        let mut recorder = Recorder::new(self, source, kernel, output, path, clock)?;
+        let mut recorder = Recorder::new(self, source, kernel, output, edit, path, clock)?;
         let recorded = recorder.record(&interrupt, end);
         // Closed in any case: what was recorded until a failure stays readable.
-        let written = recorder.output.finish(clock.now());
+        let written = match &recorded {
+            Ok(()) => recorder.output.finish_with(clock.now(), account(&recorder.source)?),
+            Err(_) => recorder.output.finish(clock.now()),
+        };
         let dumped = recorder.dumps.join();
         recorded?;
         recorder.hubble.iter().for_each(application::report);
-        report(&recorder.source, recorder.kernel.as_ref(), &written?)?;
+        report(&recorder.source, recorder.kernel.as_ref(), &recorder.edit, &written?)?;
         anyhow::ensure!(dumped, "a dump failed");
         Ok(Exit::Done)
+    }
+
+    fn anonymizer(&self) -> anyhow::Result<Option<Anonymizer>> {
+        let Some(path) = &self.anonymize else { return Ok(None) };
+        let key = Key::read(path)?;
+        if key.is_exposed {
+            let path = path.display();
+            tracing::warn!("{path}: others can read this key, and so undo what it hides: chmod 600 {path}");
+        }
+        Ok(Some(Anonymizer::new(&key)))
     }
 
     /// Everything is attached: what is not needed any more goes, before there are threads.
@@ -216,8 +248,28 @@ fn kernel_events(clock: Clock) -> Option<kernel::Kernel> {
     }
 }
 
-fn report(source: &tc::Tc, kernel: Option<&kernel::Kernel>, written: &Written) -> anyhow::Result<()> {
-    let tc::Counters { seen, packets, lost, unreadable, not_ip, fragments_unmatched } = source.counters()?;
+/// What became of every packet that the programs saw: the first number is the sum of the others.
+fn account(source: &tc::Tc) -> anyhow::Result<BTreeMap<String, String>> {
+    let tc::Counters { seen, packets, lost, unreadable, not_ip, not_sampled, .. } = source.counters()?;
+    let counts = [
+        ("seen", seen),
+        ("recorded", packets),
+        ("lost", lost),
+        ("unreadable", unreadable),
+        ("not_ip", not_ip),
+        ("not_sampled", not_sampled),
+    ];
+    Ok(counts.into_iter().map(|(name, count)| (format!("packets_{name}"), count.to_string())).collect())
+}
+
+fn report(
+    source: &tc::Tc,
+    kernel: Option<&kernel::Kernel>,
+    edit: &Edit,
+    written: &Written,
+) -> anyhow::Result<()> {
+    let counters = source.counters()?;
+    let tc::Counters { seen, packets, lost, unreadable, not_ip, not_sampled, fragments_unmatched } = counters;
     #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
     let each = if packets == 0 { 0.0 } else { written.bytes as f64 / packets as f64 };
     tracing::info!(
@@ -226,6 +278,7 @@ fn report(source: &tc::Tc, kernel: Option<&kernel::Kernel>, written: &Written) -
         lost,
         unreadable,
         not_ip,
+        not_sampled,
         fragments_unmatched,
         events = written.events,
         bytes = written.bytes,
@@ -235,6 +288,12 @@ fn report(source: &tc::Tc, kernel: Option<&kernel::Kernel>, written: &Written) -
     if let Some(kernel) = kernel {
         let kernel::Counters { seen, events, lost, filtered, unreadable } = kernel.counters()?;
         tracing::info!(seen, events, lost, filtered, unreadable, "kernel events");
+    }
+    if edit.left_out() > 0 {
+        tracing::info!(
+            left_out = edit.left_out(),
+            "kernel and L7 events of flows that the sample leaves out"
+        );
     }
     if lost > 0 {
         tracing::warn!(lost, "the ring buffer was full at times: a larger --ring-size keeps more");

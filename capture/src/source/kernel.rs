@@ -1,6 +1,7 @@
 //! Kernel events, by tracepoints: retransmissions, resets, drops with their reason, socket states, listen
 //! overflows, victims of the OOM killer, smoothed round-trip times.
 
+mod btf;
 pub mod decode;
 mod format;
 mod tracefs;
@@ -301,6 +302,8 @@ fn load(found: &[(Probe, Format)], options: Options) -> Result<Ebpf, Error> {
     };
     let reason_offset = offset(Tracepoint::KfreeSkb, "reason").unwrap_or(0);
     let cookie_offset = offset(Tracepoint::Probe, "sock_cookie").unwrap_or(0);
+    let skb = offset(Tracepoint::KfreeSkb, "skbaddr").and_then(|address| Some((address, sk_buff()?)));
+    let (skb_offset, [head, network_header, tail]) = skb.unwrap_or_default();
     let interval = options.probe_interval.as_nanos().unsigned_abs();
     let mut normal = [0_u64; wire::MAX_REASONS / 64];
     for name in NORMAL {
@@ -315,10 +318,28 @@ fn load(found: &[(Probe, Format)], options: Options) -> Result<Ebpf, Error> {
     loader
         .map_max_entries("EVENTS", options.ring_size)
         .override_global("REASON_OFFSET", &reason_offset, true)
+        .override_global("SKB_OFFSET", &skb_offset, true)
+        .override_global("SKB_HEAD", &head, true)
+        .override_global("SKB_NETWORK_HEADER", &network_header, true)
+        .override_global("SKB_TAIL", &tail, true)
         .override_global("COOKIE_OFFSET", &cookie_offset, true)
         .override_global("PROBE_INTERVAL", &interval, true)
         .override_global("NORMAL_REASONS", &normal[..], true);
     Ok(object::load(&mut loader)?)
+}
+
+/// Offsets of `head`, `network_header` and `tail` in the kernel's packets, where it describes them.
+fn sk_buff() -> Option<[u32; 3]> {
+    let bytes = std::fs::read(btf::KERNEL).ok()?;
+    let members = btf::Btf::parse(&bytes)?.members("sk_buff")?;
+    let [head, network_header, tail] =
+        ["head", "network_header", "tail"].map(|name| members.get(name).copied());
+    Some([head?, network_header?, tail?])
+}
+
+/// Whether drops are told with the five-tuple of their packet.
+pub fn knows_dropped_packets() -> bool {
+    sk_buff().is_some()
 }
 
 fn attach(ebpf: &mut Ebpf, probe: &Probe) -> Result<(), Error> {

@@ -1,6 +1,7 @@
 //! Packets, by TC programs on the interfaces that were chosen.
 //!
-//! What the programs saw is accounted for exactly: `seen = packets + lost + unreadable + not_ip`.
+//! What the programs saw is accounted for exactly: `seen = packets + lost + unreadable + not_ip +
+//! not_sampled`.
 
 pub mod decode;
 mod rings;
@@ -30,12 +31,14 @@ use taps::Taps;
 pub struct Options {
     /// Bytes of room between kernel and reader, shared among the processors; 4096 packets for each at least.
     pub ring_size: u32,
+    /// Packets of one flow in so many are recorded, both directions; 1 is every flow.
+    pub sample: u32,
 }
 
 impl Default for Options {
     /// 65,536 packets between two polls on one or two processors.
     fn default() -> Self {
-        Self { ring_size: 8 << 20 }
+        Self { ring_size: 8 << 20, sample: 1 }
     }
 }
 
@@ -52,6 +55,8 @@ pub struct Counters {
     pub unreadable: u64,
     /// ARP, LLDP and the like.
     pub not_ip: u64,
+    /// Of flows that the sample leaves out.
+    pub not_sampled: u64,
     /// Of the packets, later fragments whose first fragment was not seen: their ports are 0.
     pub fragments_unmatched: u64,
 }
@@ -133,7 +138,8 @@ impl Tc {
             .map_max_entries("RINGS", layout.rings())
             .map_max_entries("SLOTS", layout.slots())
             .override_global("CAPACITY", &capacity, true)
-            .override_global("IN_ORDER", &in_order, true);
+            .override_global("IN_ORDER", &in_order, true)
+            .override_global("SAMPLE", &options.sample, true);
         let mut ebpf = object::load(&mut loader)?;
         // All of them now, while the rights for it are there: an interface of the other kind may appear later.
         for name in ETHERNET_PROGRAMS.into_iter().chain(IP_PROGRAMS) {
@@ -195,6 +201,7 @@ impl Tc {
             counters.lost += total.lost;
             counters.unreadable += total.unreadable;
             counters.not_ip += total.not_ip;
+            counters.not_sampled += total.not_sampled;
         }
         Ok(counters)
     }
@@ -205,6 +212,7 @@ impl Tc {
             lost: sum.lost + one.lost,
             unreadable: sum.unreadable + one.unreadable,
             not_ip: sum.not_ip + one.not_ip,
+            not_sampled: sum.not_sampled + one.not_sampled,
         }))
     }
 
@@ -393,8 +401,8 @@ impl Source for Tc {
         }
         for _ in 0..MAX_DRAINS {
             while self.records.hand_over(take) > 0 {}
-            let Counters { seen, packets, lost, unreadable, not_ip, .. } = self.counters()?;
-            if seen == packets + lost + unreadable + not_ip {
+            let Counters { seen, packets, lost, unreadable, not_ip, not_sampled, .. } = self.counters()?;
+            if seen == packets + lost + unreadable + not_ip + not_sampled {
                 break;
             }
             // A program that was running when it was detached has not submitted its record yet.

@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod anonymize;
+mod drops;
 mod kernel;
 mod namespace;
 mod recorder;
 mod rights;
+mod sample;
 mod taps;
 
 use std::collections::BTreeSet;
@@ -66,7 +69,7 @@ fn observe(
     let counters = source.counters()?;
     assert_eq!(
         counters.seen,
-        counters.packets + counters.lost + counters.unreadable + counters.not_ip,
+        counters.packets + counters.lost + counters.unreadable + counters.not_ip + counters.not_sampled,
         "{counters:?}"
     );
     assert_eq!(counters.packets, told.packets.len() as u64);
@@ -312,7 +315,7 @@ fn a_starved_reader_loses_nothing_uncounted() {
     let sink = pair.right.enter(|| UdpSocket::bind(to).unwrap());
     reach(&pair, &sink, to);
     // The least: 4096 records for each processor that sends; nobody reads until all was sent.
-    let options = Options { ring_size: 64 << 10 };
+    let options = Options { ring_size: 64 << 10, ..Options::default() };
     let (told, counters) = observe(&pair.left, &["left0"], options, |_, _| {
         send_udp(&pair, to, SENT, 1);
     })

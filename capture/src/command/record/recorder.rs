@@ -16,6 +16,7 @@ use recording::Interface;
 
 use super::Record;
 use super::dump::Dumps;
+use super::edit::Edit;
 use super::header::{described, utc};
 use super::live::Live;
 
@@ -26,6 +27,7 @@ pub(super) struct Recorder {
     system: Option<system::System>,
     pub hubble: Option<hubble::Hubble>,
     pub output: Output,
+    pub edit: Edit,
     path: PathBuf,
     clock: Clock,
     /// Interfaces that the output has.
@@ -42,6 +44,7 @@ impl Recorder {
         source: tc::Tc,
         kernel: Option<kernel::Kernel>,
         output: Output,
+        edit: Edit,
         path: PathBuf,
         clock: Clock,
     ) -> anyhow::Result<Self> {
@@ -61,6 +64,7 @@ impl Recorder {
             source,
             kernel,
             output,
+            edit,
             path,
             clock,
             control,
@@ -99,14 +103,16 @@ impl Recorder {
         &mut self,
         ask: impl Fn(&mut dyn Source, &mut dyn FnMut(Event)) -> Result<usize, capture::source::Error>,
     ) -> anyhow::Result<usize> {
-        let Self { source, kernel, system, hubble, output, .. } = self;
+        let Self { source, kernel, system, hubble, output, edit, .. } = self;
         let mut sources: Vec<&mut dyn Source> = vec![source];
         sources.extend(kernel.as_mut().map(|kernel| kernel as &mut dyn Source));
         sources.extend(system.as_mut().map(|system| system as &mut dyn Source));
         sources.extend(hubble.as_mut().map(|hubble| hubble as &mut dyn Source));
         let mut failure = None;
         let mut take = |event: Event| {
-            if failure.is_none() {
+            if failure.is_none()
+                && let Some(event) = edit.event(event)
+            {
                 failure = output.write(&event).err();
             }
         };
@@ -145,7 +151,9 @@ impl Recorder {
             Order::Mark { label, note } => {
                 let time = self.clock.now();
                 let mark = Mark { time, arrival: time, label: label.map(Label), note };
-                self.output.write(&Event::Mark(mark))?;
+                if let Some(mark) = self.edit.event(Event::Mark(mark)) {
+                    self.output.write(&mark)?;
+                }
                 request.answer(Ok(format!("marked at {time}")));
             }
             Order::Dump { path } => {

@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use event::{Duration, Endpoint, FiveTuple, KernelEvent, KernelEventKind, Protocol, Timestamp};
-use wire::{KernelRecord, Tracepoint};
+use dissect::{Dissector, Frame, LinkType, Tunnel};
+use event::{Direction, Duration, Endpoint, FiveTuple, KernelEvent, KernelEventKind, Protocol, Timestamp};
+use wire::{COPIED, COPIED_PACKET, KernelRecord, Tracepoint};
 
 use super::format::Format;
 use crate::Clock;
@@ -43,11 +44,20 @@ impl Decoder {
         let tracepoint = *Tracepoint::ALL.get(index)?;
         let format = self.formats.get(&tracepoint)?;
         let time = clock.at(record.time);
+        let (bytes, packet) = match tracepoint {
+            Tracepoint::KfreeSkb => record.bytes.split_at(COPIED - COPIED_PACKET),
+            _ => (&record.bytes[..], &[][..]),
+        };
+        let length = usize::try_from(record.packet_length).unwrap_or(usize::MAX);
+        let packet = &packet[..length.min(packet.len())];
         Some(KernelEvent {
             time,
             arrival: arrival.max(time),
-            five_tuple: five_tuple(format, &record.bytes),
-            kind: kind(tracepoint, format, &record.bytes)?,
+            five_tuple: five_tuple(format, bytes).or_else(|| {
+                let ethertype = format.number(bytes, "protocol")?;
+                of_packet(packet, length).filter(|found| ethertype_of(found.source.address) == ethertype)
+            }),
+            kind: kind(tracepoint, format, bytes)?,
         })
     }
 }
@@ -98,7 +108,26 @@ fn five_tuple(format: &Format, record: &[u8]) -> Option<FiveTuple> {
     Some(FiveTuple::new(source, destination, Protocol(u8::try_from(protocol).ok()?)))
 }
 
-/// Address and port, which some tracepoints have as fields of their own and others as a `sockaddr_in6`.
+const fn ethertype_of(address: IpAddr) -> u64 {
+    if address.is_ipv4() { 0x0800 } else { 0x86dd }
+}
+
+/// The five-tuple of a packet whose IP header is at the start of `captured`; `length` bytes of it lie in one piece
+/// there. The memory of a packet that is none of IP, or was dropped before its headers were found, has no header.
+fn of_packet(captured: &[u8], length: usize) -> Option<FiveTuple> {
+    let frame = Frame {
+        time: Timestamp::UNIX_EPOCH,
+        interface: 0,
+        link: LinkType::RAW,
+        direction: Direction::Unknown,
+        captured,
+        length,
+    };
+    Some(Dissector::new(Tunnel::Outer).dissect(&frame).ok()?.packet.five_tuple)
+}
+
+/// Address and port of one end. A socket of IPv6 that talks IPv4 has addresses of IPv4 in those of IPv6; its packets
+/// have not. Some tracepoints have both as fields of their own and others as a `sockaddr_in6`.
 fn endpoint(format: &Format, record: &[u8], v4: &str, v6: &str, port: &str) -> Option<Endpoint> {
     let address = format.bytes(record, v4)?;
     if let Ok(octets) = <[u8; 4]>::try_from(address) {
@@ -107,7 +136,10 @@ fn endpoint(format: &Format, record: &[u8], v4: &str, v6: &str, port: &str) -> O
             AF_INET6 => Ipv6Addr::from(<[u8; 16]>::try_from(format.bytes(record, v6)?).ok()?).into(),
             _ => return None,
         };
-        return Some(Endpoint::new(address, u16::try_from(format.number(record, port)?).ok()?));
+        return Some(Endpoint::new(
+            address.to_canonical(),
+            u16::try_from(format.number(record, port)?).ok()?,
+        ));
     }
     let family = u64::from(u16::from_ne_bytes(*address.first_chunk()?));
     let port = u16::from_be_bytes(*address.get(2..)?.first_chunk()?);
@@ -116,5 +148,5 @@ fn endpoint(format: &Format, record: &[u8], v4: &str, v6: &str, port: &str) -> O
         AF_INET6 => Ipv6Addr::from(*address.get(8..)?.first_chunk::<16>()?).into(),
         _ => return None,
     };
-    Some(Endpoint::new(address, port))
+    Some(Endpoint::new(address.to_canonical(), port))
 }
