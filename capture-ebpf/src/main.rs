@@ -6,6 +6,7 @@
 
 mod headers;
 mod kernel;
+mod payload;
 mod ring;
 mod sample;
 mod tc;

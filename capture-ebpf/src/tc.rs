@@ -15,6 +15,7 @@ use crate::headers::{
     self, Bytes, Headers, IPV4, IPV6, TCP, TCP_AND_TIMESTAMPS, TcpOptions, Transport, load, load_u8,
     load_u16, load_u32,
 };
+use crate::payload;
 use crate::ring::Own;
 use crate::sample;
 
@@ -103,6 +104,8 @@ fn record<const DIRECTION: usize, const ETHERNET_LINK: bool>(
     }
     let slot = ring.slot().ok_or(Cause::Lost)?;
     if fill(slot, skb, &headers, marks) {
+        // SAFETY: the slot is this processor's, and filled by now.
+        unsafe { payload::take(skb, &headers, slot) };
         // The reader looks by itself every few milliseconds: waking it costs more than the record.
         ring.submit();
         Ok(())
@@ -216,7 +219,7 @@ static WALK: PerCpuArray<Walk> = PerCpuArray::with_max_entries(1, 0);
 
 /// `value - 1`, which the compiler does not see through: it would undo a step that the verifier needs.
 #[inline(always)]
-fn less_one(value: u32) -> u64 {
+pub fn less_one(value: u32) -> u64 {
     let mut value = u64::from(value);
     // SAFETY: one instruction on one register.
     unsafe { core::arch::asm!("{0} -= 1", inout(reg) value, options(pure, nomem, nostack)) };

@@ -6,6 +6,7 @@ mod import;
 mod info;
 mod mark;
 mod merge;
+mod protocols;
 mod record;
 mod recover;
 mod verify;
@@ -25,7 +26,7 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    Record(record::Record),
+    Record(Box<record::Record>),
     Import(import::Import),
     Info(info::Info),
     Verify(verify::Verify),

@@ -39,7 +39,10 @@ impl Recorder {
             .with_context(|| format!("cannot write to {}", folder.display()))?;
         let raw = directory.path().join("raw.mcap");
         let mut capture = Command::new(&to.capture);
-        capture.args(["record", SERVER_INTERFACE, "--duration", "0", "--quiet", "-o"]).arg(&raw);
+        // With the codes of DNS and HTTP, which two of the faults show themselves by.
+        capture
+            .args(["record", SERVER_INTERFACE, "--duration", "0", "--l7", "dns,http", "--quiet", "-o"])
+            .arg(&raw);
         capture.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut process = router.spawn("capture record", capture)?;
         await_header(&mut process, &raw)?;

@@ -4,6 +4,7 @@
 
 mod kernel;
 mod packet;
+mod payload;
 mod ring;
 mod sample;
 
@@ -11,5 +12,6 @@ pub use kernel::{COPIED, COPIED_PACKET, KernelRecord, MAX_REASONS, Traced, Trace
 pub use packet::{
     Address, DIRECTIONS, EGRESS, INGRESS, NO_WINDOW_SCALE, PacketMarks, PacketRecord, Unrecorded,
 };
+pub use payload::{MAX_PAYLOAD, PayloadRecord, PayloadSelect};
 pub use ring::Ring;
 pub use sample::{flow_hash, sample_keeps};

@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use cli::{Exit, Interrupt};
-use dissect::{Capture, L7, L7Options};
+use dissect::{Capture, L7};
 use event::{Event, L7Flow, Label, Loss, LossCause, Source, Timestamp};
 use hubble::{Converter, JsonReader};
 use recording::{Header, Interface, Options, Writer};
+
+use super::protocols::{self, Protocol};
 
 /// Turn pcap and pcapng files, and Hubble's flows, into a recording
 ///
@@ -48,24 +50,12 @@ pub struct Import {
 
     /// Which application messages to read from the captures' payload
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PROTOCOLS",
-          default_values_t = [L7Choice::Dns, L7Choice::Http, L7Choice::Kafka, L7Choice::Tls])]
-    l7: Vec<L7Choice>,
+          default_values_t = [Protocol::Dns, Protocol::Http, Protocol::Kafka, Protocol::Tls])]
+    l7: Vec<Protocol>,
 
     /// Leave the names and paths out of application messages
     #[arg(long)]
     redact: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum L7Choice {
-    Dns,
-    /// HTTP/1, HTTP/2 and gRPC
-    Http,
-    Kafka,
-    /// The hellos: server name and version
-    Tls,
-    /// None at all
-    None,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -122,7 +112,11 @@ impl Import {
         let mut inputs = Vec::new();
         for path in &self.inputs {
             let capture = Capture::open(path, self.tunnel.into())?;
-            let packets = Packets { capture, l7: L7::new(self.l7_options()), interfaces: Vec::new() };
+            let packets = Packets {
+                capture,
+                l7: L7::new(protocols::options(&self.l7, self.redact)),
+                interfaces: Vec::new(),
+            };
             inputs.push(Input::new(Origin::Packets(Box::new(packets))));
         }
         for path in &self.hubble {
@@ -132,17 +126,6 @@ impl Import {
             input.fill()?;
         }
         Ok(inputs)
-    }
-
-    fn l7_options(&self) -> L7Options {
-        let has = |choice| self.l7.contains(&choice);
-        L7Options {
-            dns: has(L7Choice::Dns),
-            http: has(L7Choice::Http),
-            kafka: has(L7Choice::Kafka),
-            tls: has(L7Choice::Tls),
-            redact: self.redact,
-        }
     }
 
     fn create(&self, inputs: &mut [Input]) -> anyhow::Result<Writer> {

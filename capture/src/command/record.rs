@@ -126,6 +126,7 @@ Examples:
   capture record 'lxc*' eth0 -o node7.mcap     every Cilium pod, and the uplink
   capture record all --label packet-loss       as a labelled example for training
   capture record -d 0 --keep 10m -o box.mcap   a black box: capture dump box.mcap -o incident.mcap
+  capture record all --l7 dns,http             with DNS answers and HTTP codes, read from payload
   capture record -d 0 --hubble                 with Hubble's flows, from the node's socket
   sudo capture record -d 0 --user recorder -o /var/lib/capture/node.mcap
   capture record lxc* --sample 1/100 --anonymize key -o share.mcap
@@ -143,7 +144,11 @@ impl Record {
         let clock = Clock::start().context("cannot read the clocks")?;
         // Before rights are dropped: it is the user's who started this.
         let anonymizer = self.anonymizer()?;
-        let options = tc::Options { ring_size: self.ring_size << 10, sample: self.sample.get() };
+        let options = tc::Options {
+            ring_size: self.ring_size << 10,
+            sample: self.sample.get(),
+            payload: self.application.payload(),
+        };
         let source = tc::Tc::open(&selection, clock, options)?;
         let kernel = if self.no_kernel_events { None } else { kernel_events(clock) };
         self.drop_rights()?;
@@ -172,6 +177,7 @@ impl Record {
         };
         let dumped = recorder.dumps.join();
         recorded?;
+        recorder.source.payload_counters()?.iter().for_each(application::report_payload);
         recorder.hubble.iter().for_each(application::report);
         report(&recorder.source, recorder.kernel.as_ref(), &recorder.edit, &written?)?;
         anyhow::ensure!(dumped, "a dump failed");

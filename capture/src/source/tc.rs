@@ -4,6 +4,7 @@
 //! not_sampled`.
 
 pub mod decode;
+mod payload;
 mod rings;
 mod taps;
 #[cfg(test)]
@@ -23,6 +24,8 @@ use crate::link::{self, Change, Interface, LinkLayer, Watch};
 use crate::source::{Error, Source};
 use crate::{Clock, Selection, object};
 use decode::Decoder;
+use payload::{Globals, Payloads};
+pub use payload::{PayloadCounters, PayloadOptions};
 use rings::{Layout, Rings};
 use taps::Taps;
 
@@ -33,12 +36,14 @@ pub struct Options {
     pub ring_size: u32,
     /// Packets of one flow in so many are recorded, both directions; 1 is every flow.
     pub sample: u32,
+    /// Application messages, where they are to be read from payload.
+    pub payload: Option<PayloadOptions>,
 }
 
 impl Default for Options {
     /// 65,536 packets between two polls on one or two processors.
     fn default() -> Self {
-        Self { ring_size: 8 << 20, sample: 1 }
+        Self { ring_size: 8 << 20, sample: 1, payload: None }
     }
 }
 
@@ -103,6 +108,7 @@ struct Records {
     places: BTreeMap<u32, u32>,
     clock: Clock,
     packets: u64,
+    payloads: Option<Payloads>,
 }
 
 #[derive(Clone, Copy)]
@@ -134,6 +140,8 @@ impl Tc {
         // What x86 guarantees of every store, other machines do for an instruction that the program has for them.
         let in_order = u32::from(cfg!(target_arch = "x86_64"));
         let mut loader = EbpfLoader::new();
+        let globals = Globals::new(options.payload.as_ref());
+        globals.set(&mut loader);
         loader
             .map_max_entries("RINGS", layout.rings())
             .map_max_entries("SLOTS", layout.slots())
@@ -147,8 +155,11 @@ impl Tc {
         }
         let rings = Rings::map(&mut ebpf, layout)?;
         let unrecorded = object::map(&mut ebpf, "UNRECORDED", PerCpuHashMap::try_from)?;
+        let payloads =
+            options.payload.as_ref().map(|options| Payloads::new(&mut ebpf, options)).transpose()?;
         let records = Records {
             rings,
+            payloads,
             decoder: Decoder::new(clock),
             taps: None,
             places: BTreeMap::new(),
@@ -204,6 +215,14 @@ impl Tc {
             counters.not_sampled += total.not_sampled;
         }
         Ok(counters)
+    }
+
+    /// What became of payload, where messages are read from it.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn payload_counters(&self) -> Result<Option<PayloadCounters>, Error> {
+        self.records.payloads.as_ref().map(Payloads::counters).transpose()
     }
 
     fn unrecorded_of(&self, index: u32) -> Result<Unrecorded, Error> {
@@ -370,6 +389,9 @@ impl Tc {
                 }));
             }
         }
+        if let Some(payloads) = &mut self.records.payloads {
+            payloads.tell_loss(self.told_at, now, take)?;
+        }
         self.told_at = now;
         Ok(())
     }
@@ -386,7 +408,7 @@ const EINVAL: i32 = nix::errno::Errno::EINVAL as i32;
 
 impl Source for Tc {
     fn poll(&mut self, take: &mut dyn FnMut(Event)) -> Result<usize, Error> {
-        let count = self.records.hand_over(take);
+        let count = self.records.hand_over(take)?;
         let now = self.clock.now();
         if now - self.told_at >= ROUND_INTERVAL {
             self.tell_losses(now, take)?;
@@ -400,7 +422,7 @@ impl Source for Tc {
             self.detach(place)?;
         }
         for _ in 0..MAX_DRAINS {
-            while self.records.hand_over(take) > 0 {}
+            while self.records.hand_over(take)? > 0 {}
             let Counters { seen, packets, lost, unreadable, not_ip, not_sampled, .. } = self.counters()?;
             if seen == packets + lost + unreadable + not_ip + not_sampled {
                 break;
@@ -409,13 +431,16 @@ impl Source for Tc {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
         let now = self.clock.now();
+        if let Some(payloads) = &mut self.records.payloads {
+            payloads.finish(now, take);
+        }
         self.tell_losses(now, take)
     }
 }
 
 impl Records {
-    fn hand_over(&mut self, take: &mut dyn FnMut(Event)) -> usize {
-        let Self { rings, decoder, taps, places, clock, packets } = self;
+    fn hand_over(&mut self, take: &mut dyn FnMut(Event)) -> Result<usize, Error> {
+        let Self { rings, decoder, taps, places, clock, packets, payloads } = self;
         let mut arrival = Timestamp::MIN;
         let mut until_clock = 0;
         let count = rings.read(MAX_BATCH, |record| {
@@ -431,7 +456,9 @@ impl Records {
             take(Event::Packet(packet));
         });
         *packets += count as u64;
-        count
+        // Behind the packets, so that a flow's tap is known by them.
+        let Some(payloads) = payloads else { return Ok(count) };
+        Ok(count + payloads.hand_over(decoder, taps, places, clock.now(), take)?)
     }
 }
 

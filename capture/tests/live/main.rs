@@ -6,6 +6,7 @@ mod anonymize;
 mod drops;
 mod kernel;
 mod namespace;
+mod payload;
 mod recorder;
 mod rights;
 mod sample;

@@ -3,6 +3,9 @@
 use anyhow::Context as _;
 use capture::Clock;
 use capture::source::hubble::{Address, Hubble, Options};
+use capture::source::tc::{PayloadCounters, PayloadOptions};
+
+use crate::command::protocols::{self, Protocol};
 
 /// Where application messages come from
 #[derive(Debug, clap::Args)]
@@ -16,12 +19,29 @@ pub(super) struct ApplicationArgs {
     #[arg(long, value_name = "ADDR", num_args = 0..=1)]
     hubble: Option<Option<Address>>,
 
+    /// Read application messages from the payload of packets: codes, names and times are recorded, payload is not,
+    /// nor are header values, query strings and bodies. `http` is HTTP/1, HTTP/2 and gRPC. Costs a copy of SNAP bytes
+    /// for each packet of DNS (dns), TLS handshake (tls), or TCP with payload (http, kafka)
+    #[arg(long, value_name = "PROTOCOLS", value_enum, value_delimiter = ',')]
+    l7: Vec<Protocol>,
+
+    /// With --l7: bytes of each packet's payload to look at; a longer head is read as far as it goes
+    #[arg(long, value_name = "BYTES", default_value_t = 192, requires = "l7",
+        value_parser = clap::value_parser!(u32).range(64..=i64::from(PayloadOptions::LONGEST)))]
+    snap: u32,
+
     /// Leave the names and paths out of application messages: query names, URL paths, topics, server names
     #[arg(long)]
     redact: bool,
 }
 
 impl ApplicationArgs {
+    /// What to read from payload, if anything.
+    pub fn payload(&self) -> Option<PayloadOptions> {
+        let is_asked = self.l7.iter().any(|protocol| *protocol != Protocol::None);
+        is_asked.then(|| PayloadOptions::new(self.snap, protocols::options(&self.l7, self.redact)))
+    }
+
     /// Hubble's client, where it is asked for.
     pub fn hubble(&self, clock: Clock) -> anyhow::Result<Option<Hubble>> {
         let Some(given) = &self.hubble else { return Ok(None) };
@@ -46,5 +66,14 @@ pub(super) fn report(hubble: &Hubble) {
     );
     if counters.dropped > 0 {
         tracing::warn!(dropped = counters.dropped, "Hubble's flows came faster than they could be written");
+    }
+}
+
+/// What became of payload, as a line of the summary.
+pub(super) fn report_payload(counters: &PayloadCounters) {
+    let PayloadCounters { snapshots, lost, messages } = counters;
+    tracing::info!(snapshots, lost, "application messages: {messages}");
+    if *lost > 0 {
+        tracing::warn!(lost, "payload came faster than it was read: messages are missing");
     }
 }

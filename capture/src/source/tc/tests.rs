@@ -38,10 +38,11 @@ impl Programs {
         let result = program(&mut self.0.ebpf, name).unwrap().test_run(options).ok()?;
         assert_eq!(result.return_value.cast_signed(), -1, "TC_ACT_UNSPEC");
         let mut packets = Vec::new();
-        self.0.records.hand_over(&mut |event| match event {
+        let mut take = |event| match event {
             Event::Packet(packet) => packets.push(packet),
             other => panic!("{other:?}"),
-        });
+        };
+        self.0.records.hand_over(&mut take).unwrap();
         assert!(packets.len() <= 1);
         Some(packets.pop())
     }
