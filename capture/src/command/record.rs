@@ -171,15 +171,23 @@ impl Record {
         let mut recorder = Recorder::new(self, source, kernel, output, edit, path, clock)?;
         let recorded = recorder.record(&interrupt, end);
         // Closed in any case: what was recorded until a failure stays readable.
-        let written = match &recorded {
-            Ok(()) => recorder.output.finish_with(clock.now(), account(&recorder.source)?),
-            Err(_) => recorder.output.finish(clock.now()),
+        let written = match (&recorded, account(&recorder.source)) {
+            (Ok(()), Ok(account)) => recorder.output.finish_with(clock.now(), account),
+            _ => recorder.output.finish(clock.now()),
         };
         let dumped = recorder.dumps.join();
-        recorded?;
-        recorder.source.payload_counters()?.iter().for_each(application::report_payload);
+        match recorder.source.payload_counters() {
+            Ok(counters) => counters.iter().for_each(application::report_payload),
+            Err(error) => tracing::warn!("payload: {error}"),
+        }
         recorder.hubble.iter().for_each(application::report);
-        report(&recorder.source, recorder.kernel.as_ref(), &recorder.edit, &written?)?;
+        if recorder.unwritten > 0 {
+            tracing::warn!(unwritten = recorder.unwritten, "events came that could not be written any more");
+        }
+        let reported = written
+            .map_err(anyhow::Error::from)
+            .and_then(|written| report(&recorder.source, recorder.kernel.as_ref(), &recorder.edit, &written));
+        recorded.and(reported)?;
         anyhow::ensure!(dumped, "a dump failed");
         Ok(Exit::Done)
     }

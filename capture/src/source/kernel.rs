@@ -197,6 +197,11 @@ impl Kernel {
         &self.missing
     }
 
+    /// Whether this kernel names a drop for a full listen queue, as Linux 6.14 does.
+    pub fn names_listen_overflows(&self) -> bool {
+        self.decoder.names_listen_overflows()
+    }
+
     /// What became of the events seen until now. Exact once [`Source::stop`] has returned.
     ///
     /// # Errors

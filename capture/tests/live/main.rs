@@ -6,6 +6,7 @@ mod anonymize;
 mod drops;
 mod kernel;
 mod namespace;
+mod operator;
 mod payload;
 mod recorder;
 mod rights;
@@ -405,6 +406,13 @@ fn the_doctor_finds_what_recording_uses() {
     let checks: Vec<serde_json::Value> = serde_json::from_str(&said).unwrap();
     let state = |what: &str| checks.iter().find(|check| check["what"] == what).unwrap()["state"].clone();
     assert_eq!((state("capabilities"), state("packets")), ("ok".into(), "ok".into()));
+    for what in ["kernel", "kernel events", "BTF", "pods", "cgroups", "pressure (PSI)", "clock", "disk"] {
+        let check = checks.iter().find(|check| check["what"] == what).expect(what);
+        // What is less than it can be says what that costs.
+        assert!(check["state"] == "ok" || check["cost"] != "", "{check}");
+    }
+    let packets = checks.iter().find(|check| check["what"] == "packets").unwrap();
+    assert!(packets["found"].as_str().unwrap().contains(" ns of one processor a packet"), "{packets}");
 
     let poor = doctor(Command::new("setpriv").args([
         "--bounding-set=-all",

@@ -28,6 +28,10 @@ pub(super) struct Recorder {
     pub hubble: Option<hubble::Hubble>,
     pub output: Output,
     pub edit: Edit,
+    /// Events that came when nothing could be written any more.
+    pub unwritten: u64,
+    /// What comes now is counted and not written.
+    has_failed: bool,
     path: PathBuf,
     clock: Clock,
     /// Interfaces that the output has.
@@ -65,6 +69,8 @@ impl Recorder {
             kernel,
             output,
             edit,
+            unwritten: 0,
+            has_failed: false,
             path,
             clock,
             control,
@@ -76,8 +82,17 @@ impl Recorder {
         Ok(recorder)
     }
 
-    /// Polls until the end or the interrupt, then stops and takes what is left.
+    /// Records until the end or the interrupt, then stops and takes what is left. After a failure that is counted
+    /// alone.
     pub fn record(&mut self, interrupt: &Interrupt, end: Option<Instant>) -> anyhow::Result<()> {
+        let polled = self.poll_until(interrupt, end);
+        self.live.end();
+        self.has_failed = polled.is_err();
+        let stopped = self.take_from(|source, take| source.stop(take).map(|()| 0)).map(drop);
+        polled.and(stopped)
+    }
+
+    fn poll_until(&mut self, interrupt: &Interrupt, end: Option<Instant>) -> anyhow::Result<()> {
         while !interrupt.is_raised() && end.is_none_or(|end| Instant::now() < end) {
             let count = self.poll()?;
             self.follow_interfaces()?;
@@ -89,8 +104,7 @@ impl Recorder {
                 std::thread::sleep(left.min(POLL_INTERVAL));
             }
         }
-        self.live.end();
-        self.take_from(|source, take| source.stop(take).map(|()| 0)).map(drop)
+        Ok(())
     }
 
     /// Writes down what the sources have; how much it was.
@@ -103,18 +117,19 @@ impl Recorder {
         &mut self,
         ask: impl Fn(&mut dyn Source, &mut dyn FnMut(Event)) -> Result<usize, capture::source::Error>,
     ) -> anyhow::Result<usize> {
-        let Self { source, kernel, system, hubble, output, edit, .. } = self;
+        let Self { source, kernel, system, hubble, output, edit, unwritten, .. } = self;
+        let has_failed = self.has_failed;
         let mut sources: Vec<&mut dyn Source> = vec![source];
         sources.extend(kernel.as_mut().map(|kernel| kernel as &mut dyn Source));
         sources.extend(system.as_mut().map(|system| system as &mut dyn Source));
         sources.extend(hubble.as_mut().map(|hubble| hubble as &mut dyn Source));
         let mut failure = None;
         let mut take = |event: Event| {
-            if failure.is_none()
-                && let Some(event) = edit.event(event)
-            {
+            let Some(event) = edit.event(event) else { return };
+            if !has_failed && failure.is_none() {
                 failure = output.write(&event).err();
             }
+            *unwritten += u64::from(has_failed || failure.is_some());
         };
         let taken = sources.into_iter().map(|source| ask(source, &mut take)).sum::<Result<usize, _>>()?;
         failure.map_or(Ok(taken), |failure| Err(failure.into()))

@@ -38,6 +38,11 @@ impl Decoder {
         self.formats.insert(tracepoint, format);
     }
 
+    pub fn names_listen_overflows(&self) -> bool {
+        let format = self.formats.get(&Tracepoint::KfreeSkb);
+        format.is_some_and(|format| format.reason_number(LISTEN_OVERFLOW).is_some())
+    }
+
     /// The event of a record; `None` where the record does not say what its tracepoint is for.
     pub fn event(&self, record: &KernelRecord, clock: &Clock, arrival: Timestamp) -> Option<KernelEvent> {
         let index = usize::try_from(record.tracepoint).ok()?;

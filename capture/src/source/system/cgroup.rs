@@ -1,5 +1,6 @@
 //! What cgroups of both versions tell of processor, memory and pressure.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +17,8 @@ const NO_LIMIT: u64 = 1 << 62;
 pub(super) struct Hierarchies {
     root: PathBuf,
     unified: Option<PathBuf>,
+    /// A cgroup that this process cannot see was met, which was said.
+    is_outside_named: Cell<bool>,
 }
 
 /// The directories of one cgroup: in mixed set-ups each controller has its own.
@@ -31,7 +34,7 @@ impl Hierarchies {
         let unified = [root.clone(), root.join("unified")]
             .into_iter()
             .find(|path| path.join("cgroup.controllers").exists());
-        Self { root, unified }
+        Self { root, unified, is_outside_named: Cell::new(false) }
     }
 
     /// Whether there is anything to read.
@@ -44,8 +47,11 @@ impl Hierarchies {
         let mut group = Group::default();
         for Membership { controllers, path } in memberships {
             let relative = path.trim_start_matches('/');
-            // Outside of what this process may see: its own cgroup namespace starts further down.
-            if relative.is_empty() || relative.split('/').any(|part| part == "..") {
+            if relative.split('/').any(|part| part == "..") {
+                self.name_outside(path);
+                continue;
+            }
+            if relative.is_empty() {
                 continue;
             }
             if controllers.is_empty() {
@@ -57,6 +63,17 @@ impl Hierarchies {
             }
         }
         group
+    }
+
+    /// The kernel shows paths from the root of the reader's cgroup namespace, which starts below this one. Where it
+    /// would be from the mount's root is not told.
+    fn name_outside(&self, path: &str) {
+        if !self.is_outside_named.replace(true) {
+            tracing::warn!(
+                "a process is in the cgroup {path}, outside of this process's cgroup namespace: processor, memory and \
+                 pressure of such pods stay empty. Run in the node's cgroup namespace (cgroupns: host)"
+            );
+        }
     }
 
     /// Version 1 mounts a hierarchy by the names of its controllers, or by one of them.
@@ -223,7 +240,9 @@ mod tests {
         assert_eq!(group.memory(), Some(expected));
         assert_eq!(group.pressure().cpu, Some(Duration::from_micros(7)));
         assert!(hierarchies.group(&[membership("", "/")]).is_empty());
+        assert!(!hierarchies.is_outside_named.get());
         assert!(hierarchies.group(&[membership("", "/../x")]).is_empty());
+        assert!(hierarchies.is_outside_named.get());
     }
 
     #[test]

@@ -267,3 +267,25 @@ fn the_programs_agree_with_the_dissector_on_damaged_headers() {
         })
         .unwrap();
 }
+
+#[test]
+fn a_sample_of_everything_leaves_no_code_behind() {
+    const TEST: &str = "a_sample_of_everything_leaves_no_code_behind";
+    let selection = Selection::parse(&["lo"]).unwrap();
+    // Bytes of instructions that the verifier left, and what a packet costs, by the share.
+    let load = |sample| {
+        let options = Options { sample, ..Options::default() };
+        let mut source = Tc::without_interfaces(&selection, Clock::start().unwrap(), options)?;
+        let size =
+            program(&mut source.ebpf, "tc_ingress")?.info().ok().and_then(|info| info.size_translated());
+        Ok::<_, Error>((size, source.cost()))
+    };
+    match (load(1), load(2)) {
+        (Ok((Some(all), all_cost)), Ok((Some(some), some_cost))) => {
+            eprintln!("1/1: {all} bytes, {all_cost:?}; 1/2: {some} bytes, {some_cost:?}");
+            assert!(all + 500 < some, "{all} bytes, {some} with a sample");
+        }
+        (Ok(_), Ok(_)) => eprintln!("skipped: {TEST}: the kernel does not tell the size of programs"),
+        (Err(error), _) | (_, Err(error)) => eprintln!("skipped: {TEST}: {error}"),
+    }
+}
