@@ -79,6 +79,7 @@ fn engine_line(counts: &Counts) -> String {
     for (count, what) in [
         (counts.other_taps, "seen before at another interface"),
         (counts.late, "too late for their window"),
+        (counts.crowded_out, "of flows beyond the rows that --max-flows allows a window"),
         (counts.steps_back, "earlier than the one before"),
         (counts.reopened, "rows of windows that were written before, since the clock stepped far back"),
         (counts.closed_early, "flows closed early to stay within --max-flows"),

@@ -20,6 +20,10 @@ use crate::system::{System, SystemWindow};
 const SHARDS: usize = 8;
 /// Below this many flows a shard's share would be too small to hold what is active.
 const SHARED_OUT: usize = 4096;
+/// Rows that the open windows may hold, per flow that may be remembered, and at least. What a flood of sources within
+/// one window brings beyond that is counted, and in no row.
+const ROWS_PER_FLOW: usize = 4;
+const MIN_ROWS: usize = 256 * 1024;
 /// Packets that are handed to the shards at once.
 const BATCH: usize = 16 * 1024;
 
@@ -54,7 +58,8 @@ pub struct Config {
     /// Length of a window; positive.
     pub window: Duration,
     pub closing: Closing,
-    /// Flows remembered at once; past it the least recently active one is closed early.
+    /// Flows remembered at once; past it the least recently active one is closed early. The open windows hold at
+    /// most four times as many rows, or 262,144 where that is more.
     pub max_flows: usize,
     /// The label of time that no mark covers.
     pub label: Option<Label>,
@@ -74,7 +79,7 @@ impl Default for Config {
 /// What became of the events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Packets taken in: the sum of the three below.
+    /// Packets taken in: the sum of the four below.
     pub packets: u64,
     /// Packets that count in a row.
     pub counted: u64,
@@ -82,6 +87,8 @@ pub struct Counts {
     pub other_taps: u64,
     /// Packets whose window was closed.
     pub late: u64,
+    /// Packets of flows that found no room among the rows of their window, in a flood of sources.
+    pub crowded_out: u64,
     /// Packets earlier than the one before them.
     pub steps_back: u64,
     /// Rows of a window that was written before, because the clock stepped far back.
@@ -138,7 +145,8 @@ impl Engine {
         let length = config.window.as_nanos();
         assert!(length > 0, "a window has a positive length");
         let count = if config.max_flows >= SHARED_OUT { SHARDS } else { 1 };
-        let shards = (0..count).map(|_| Shard::new(length, config.max_flows / count)).collect();
+        let max_rows = (ROWS_PER_FLOW * config.max_flows).max(MIN_ROWS) / count;
+        let shards = (0..count).map(|_| Shard::new(length, config.max_flows / count, max_rows)).collect();
         Self {
             config,
             shards,
@@ -409,17 +417,18 @@ impl Engine {
 
     pub fn counts(&self) -> Counts {
         let mut counts = self.counts;
-        for ShardCounts { counted, other_taps, late, reopened, flows, closed_early } in
+        for ShardCounts { counted, other_taps, late, crowded_out, reopened, flows, closed_early } in
             self.shards.iter().map(|shard| shard.counts)
         {
             counts.counted += counted;
             counts.other_taps += other_taps;
             counts.late += late;
+            counts.crowded_out += crowded_out;
             counts.reopened += reopened;
             counts.flows += flows;
             counts.closed_early += closed_early;
         }
-        counts.counted -= counts.late;
+        counts.counted -= counts.late + counts.crowded_out;
         counts
     }
 }

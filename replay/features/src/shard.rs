@@ -74,6 +74,8 @@ pub struct ShardCounts {
     pub other_taps: u64,
     /// Their window was closed: they count in no row.
     pub late: u64,
+    /// Of flows that found no room among the rows of their window: they count in no row.
+    pub crowded_out: u64,
     /// Rows that repeat a window already written, because the clock stepped far back.
     pub reopened: u64,
     pub flows: u64,
@@ -98,12 +100,14 @@ pub struct Shard {
     /// Length of a window in ns.
     length: i64,
     max_flows: usize,
+    /// Records that the open windows hold at most.
+    max_rows: usize,
     sequence: u64,
     pub counts: ShardCounts,
 }
 
 impl Shard {
-    pub fn new(length: i64, max_flows: usize) -> Self {
+    pub fn new(length: i64, max_flows: usize, max_rows: usize) -> Self {
         Self {
             table: HashTable::new(),
             flows: Vec::new(),
@@ -118,6 +122,7 @@ impl Shard {
             last_closed: None,
             length,
             max_flows: max_flows.max(1),
+            max_rows,
             sequence: 0,
             counts: ShardCounts::default(),
         }
@@ -306,7 +311,9 @@ impl Shard {
         let gap = flow.is_begun.then(|| u64::try_from(time - flow.last).unwrap_or(0));
         (flow.last, flow.is_begun) = (time, true);
         if place == Place::NONE {
-            self.counts.late += 1;
+            let is_late = window < self.closed;
+            self.counts.late += u64::from(is_late);
+            self.counts.crowded_out += u64::from(!is_late);
             return place;
         }
         let (first, state) = (flow.first, flow.state());
@@ -336,7 +343,7 @@ impl Shard {
             }
             (later, place) = (place, record.other);
         }
-        if window < self.closed {
+        if window < self.closed || self.records() >= self.max_rows {
             return Place::NONE;
         }
         self.counts.reopened += u64::from(self.last_closed.is_some_and(|closed| window <= closed));

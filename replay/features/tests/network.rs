@@ -361,6 +361,43 @@ fn a_flood_of_sources_does_not_grow_the_memory() {
     assert!(counts.closed_early >= 195_000);
 }
 
+/// Ten million sources in one window, each with one SYN: rows are bounded, and what is in none is counted.
+#[test]
+fn ten_million_sources_in_one_window_are_bounded() {
+    const SOURCES: u32 = 10_000_000;
+    let config = Config { max_flows: 10_000, ..config(3600) };
+    let mut engine = Engine::new(config);
+    let mut packets = Vec::new();
+    for client in 0..SOURCES {
+        packets.push(segment(
+            i64::from(client) / 10_000,
+            tuple(client, 999, Protocol::TCP),
+            false,
+            SYN,
+            1,
+            0,
+            0,
+        ));
+        if packets.len() == 10_000 {
+            engine.push_packets(&packets);
+            packets.clear();
+        }
+    }
+    engine.finish();
+    let window = engine.next_closed().unwrap();
+    let counts = engine.counts();
+    assert_eq!(counts.packets, u64::from(SOURCES));
+    assert_eq!(counts.counted + counts.crowded_out, counts.packets);
+    assert!(window.len() <= 256 * 1024, "{} rows", window.len());
+    assert_eq!(counts.counted, window.len() as u64);
+    assert!(counts.closed_early >= u64::from(SOURCES) - 10_000);
+    // The peak of this whole process; a flow and its row take less than 1 KiB.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(peak < 512 * 1024, "{peak} KiB");
+}
+
 #[test]
 fn live_windows_close_by_arrival_and_count_what_came_too_late() {
     let live = Config { closing: Closing::Live { lateness: Duration::from_secs(1) }, ..config(5) };
