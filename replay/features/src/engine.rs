@@ -12,7 +12,7 @@ use crate::affected::Affected;
 use crate::endpoint::Endpoints;
 use crate::join::{Coverage, Joiner};
 use crate::row::{Row, Surroundings, row};
-use crate::shard::{Routed, Shard, ShardCounts, ShardWindow};
+use crate::shard::{Routed, Shard, ShardCounts, ShardWindow, window_near};
 use crate::system::{System, SystemWindow};
 
 /// Shards of the flow table; a power of two. Fixed, so that what `max_flows` closes early is the same for any
@@ -253,12 +253,12 @@ impl Engine {
     fn route(&mut self, packets: &[Packet], flows: &mut Vec<FlowId>) {
         let length = self.config.window.as_nanos();
         let mut newest = None;
+        self.counts.packets += packets.len() as u64;
         for packet in packets {
-            self.counts.packets += 1;
             self.counts.steps_back += u64::from(packet.time < self.last_time);
             self.last_time = packet.time;
             self.latest_time = self.latest_time.max(packet.time);
-            let window = packet.time.as_nanos().div_euclid(length);
+            let window = window_near(packet.time.as_nanos(), length, newest);
             if newest != Some(window) {
                 newest = Some(window);
                 self.open.insert(window);

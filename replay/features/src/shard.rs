@@ -304,7 +304,7 @@ impl Shard {
     /// Counts the packet in its window; gives the flow's record there, or none where the window is closed.
     fn count(&mut self, packet: &Packet, index: u32, side: usize) -> Place {
         let time = packet.time.as_nanos();
-        let window = time.div_euclid(self.length);
+        let window = window_near(time, self.length, self.windows.back().map(|window| window.index));
         let place = self.place_in(index, window);
         let flow = &mut self.flows[index as usize];
         // A clock that stepped back makes no gap; the flow's very first packet ends none.
@@ -592,6 +592,15 @@ impl Shard {
             }
             flow.is_listed_half_open
         });
+    }
+}
+
+/// The window of a time; a division is spared where it is the one that is probable.
+#[inline]
+pub fn window_near(time: i64, length: i64, probable: Option<i64>) -> i64 {
+    match probable {
+        Some(window) if (0..length).contains(&time.wrapping_sub(window.wrapping_mul(length))) => window,
+        _ => time.div_euclid(length),
     }
 }
 

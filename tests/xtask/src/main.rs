@@ -3,6 +3,7 @@
 mod bench;
 mod demo;
 mod ebpf;
+mod fuzz;
 mod models;
 mod test;
 mod vm;
@@ -23,6 +24,8 @@ enum Task {
     Demo(demo::Args),
     /// Rebuild the kernel programs that capture embeds, or check that they are what their sources give
     Ebpf(ebpf::Args),
+    /// Run the fuzz targets of every parser for a while
+    Fuzz(fuzz::Args),
     /// Fit the committed models again, from the committed recordings
     Models(models::Args),
     /// Run all tests, and say which were left out for want of what
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Task::Bench(bench) => bench::run(&bench),
         Task::Demo(args) => demo::run(&args),
         Task::Ebpf(args) => ebpf::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Models(args) => models::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Vm(args) => vm::run(&args),

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 /// Large enough that system calls do not count, small enough for the second-level cache.
-const BLOCK: usize = 256 * 1024;
+const BLOCK: usize = 128 * 1024;
 
 pub(super) struct Buffer {
     input: Box<dyn Read + Send>,
@@ -17,7 +17,7 @@ pub(super) struct Buffer {
 
 impl Buffer {
     pub fn new(input: Box<dyn Read + Send>) -> Self {
-        Self { input, bytes: vec![0; 2 * BLOCK], start: 0, end: 0, offset: 0 }
+        Self { input, bytes: vec![0; BLOCK], start: 0, end: 0, offset: 0 }
     }
 
     pub fn offset(&self) -> u64 {

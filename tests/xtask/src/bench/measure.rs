@@ -8,7 +8,6 @@ use anyhow::{Context as _, ensure};
 use crate::workspace::{cargo, root, succeed};
 
 /// Builds programs with the release profile; the folder that holds them.
-#[allow(dead_code, reason = "the benchmarks that come next use it")]
 pub fn release(packages: &[&str]) -> anyhow::Result<PathBuf> {
     let mut command = cargo();
     command.args(["build", "--release", "--locked", "--quiet", "--bins"]);
@@ -23,7 +22,6 @@ pub fn release(packages: &[&str]) -> anyhow::Result<PathBuf> {
 }
 
 /// The middle value; of an even number the upper of both.
-#[allow(dead_code, reason = "as above")]
 pub fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)

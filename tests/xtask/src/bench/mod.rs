@@ -2,6 +2,7 @@
 
 mod capture;
 mod measure;
+mod replay;
 
 use cli::Exit;
 
@@ -10,10 +11,13 @@ use cli::Exit;
 pub enum Bench {
     /// Packets by `capture record`: kernel time, throughput, loss, processor time, bytes on disk, memory
     Capture(capture::Args),
+    /// Features by `replay` beside libpcap, softflowd and nfstream: processor time, wall time, memory
+    Replay(replay::Args),
 }
 
 pub fn run(bench: &Bench) -> anyhow::Result<Exit> {
     match bench {
         Bench::Capture(args) => capture::run(args),
+        Bench::Replay(args) => replay::run(args),
     }
 }
