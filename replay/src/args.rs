@@ -30,6 +30,12 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub hubble: Vec<PathBuf>,
 
+    /// Names of addresses, for flows that nothing else names: lines of `ADDRESS[/BITS] namespace=N pod=P service=S`
+    ///
+    /// Overrides the names that a recording was made with.
+    #[arg(long, value_name = "FILE")]
+    pub names: Option<PathBuf>,
+
     /// Length of a window, in seconds; windows start at its multiples in Unix time
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse_seconds)]
     pub window: Duration,

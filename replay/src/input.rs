@@ -13,7 +13,7 @@ use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use event::{Event, Label, Timestamp};
+use event::{Event, Label, NameMap, Timestamp};
 use features::Affected;
 
 pub use ahead::Ahead;
@@ -122,6 +122,14 @@ impl Input {
         match self {
             Self::Capture(_) | Self::Hubble(_) => Vec::new(),
             Self::Recording(recording) => recording.interfaces(),
+        }
+    }
+
+    /// The names of addresses that a recording was made with.
+    pub fn names(&self) -> Result<Option<NameMap>> {
+        match self {
+            Self::Recording(recording) => recording.names(),
+            Self::Capture(_) | Self::Hubble(_) => Ok(None),
         }
     }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use cli::{Exit, Interrupt};
 use dissect::{FlowNumber, L7, L7Options};
-use event::{Event, L7Flow};
+use event::{Event, L7Flow, NameMap};
 use features::{Closing, Config, Engine, FlowId};
 
 use crate::args::{Args, Command};
@@ -62,6 +62,7 @@ fn replay(args: &Args, output: impl FnOnce(String, &str) -> Result<Output>) -> R
     let interrupt = Interrupt::install().context("cannot listen to signals")?;
     let (inputs, name) = open(args, &interrupt)?;
     let output = output(name, inputs.first().map_or("", Input::node))?;
+    let names = names(args, &inputs)?;
     let mut work = Work {
         engine: Engine::new(config(args)),
         flows: Vec::new(),
@@ -72,6 +73,7 @@ fn replay(args: &Args, output: impl FnOnce(String, &str) -> Result<Output>) -> R
         is_live: args.follow,
         interrupt,
     };
+    names.into_iter().for_each(|names| work.engine.set_names(names));
     if args.follow {
         work.output.flush()?;
     }
@@ -87,6 +89,17 @@ fn replay(args: &Args, output: impl FnOnce(String, &str) -> Result<Output>) -> R
     }
     work.output.finish()?;
     Ok(Summary { inputs: inputs.reports(), left_out, l7, engine }.tell())
+}
+
+/// The names of addresses that were given, or those of the first recording that has some.
+fn names(args: &Args, inputs: &[Input]) -> Result<Option<NameMap>> {
+    if let Some(path) = &args.names {
+        let failed = || format!("cannot read {}", path.display());
+        let text = std::fs::read_to_string(path).with_context(failed)?;
+        return text.parse().map(Some).with_context(|| path.display().to_string());
+    }
+    let mut found = inputs.iter().filter_map(|input| input.names().transpose());
+    found.next().transpose()
 }
 
 /// The packets of the inputs to a pcapng file.

@@ -126,6 +126,35 @@ fn flows_of_a_file_join_the_packets_and_bad_lines_are_named() {
     assert!(run.code == 1 && run.stderr.contains("cannot open nowhere.jsonl"), "{}", run.stderr);
 }
 
+#[test]
+fn names_of_a_file_stand_where_nothing_else_names_a_flow() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = Timestamp::from_secs(START);
+    let other = ("10.0.0.3", 443);
+    let packets = [tuple(CLIENT, SERVER, Protocol::TCP), tuple(CLIENT, other, Protocol::TCP)];
+    let metadata = [(event::NAMES_KEY.to_owned(), "10.0.0.3 service=of-the-recording".to_owned())].into();
+    let header = Header { metadata, ..Header::default() };
+    let mut writer = Writer::create(folder.path().join("a.mcap"), &header, Options::default()).unwrap();
+    packets.iter().for_each(|tuple| writer.write(&Event::Packet(packet(start, *tuple))).unwrap());
+    writer.finish().unwrap();
+    let names =
+        "10.0.0.1 namespace=front pod=curl-1\n10.0.0.0/8 service=lan\n10.0.0.2 namespace=x service=web\n";
+    std::fs::write(folder.path().join("names"), names).unwrap();
+    let rest = r#""verdict":"FORWARDED","destination":{"namespace":"shop","pod_name":"told"}"#;
+    std::fs::write(folder.path().join("flows.jsonl"), line("06", CLIENT, SERVER, rest)).unwrap();
+    let cells = |run: &Run, column: &str| run.column(column).map(str::to_owned).collect::<Vec<_>>();
+
+    let run = replay_in(folder.path(), &["a.mcap", "--names", "names", "--hubble", "flows.jsonl"]);
+    assert_eq!(cells(&run, "namespace"), ["shop", "front"], "{}", run.stderr);
+    assert_eq!(cells(&run, "pod_name"), ["told", "curl-1"]);
+    assert_eq!(cells(&run, "service_name"), ["web", "lan"]);
+    let run = replay_in(folder.path(), &["a.mcap"]);
+    assert_eq!(cells(&run, "service_name"), ["", "of-the-recording"], "{}", run.stderr);
+    std::fs::write(folder.path().join("names"), "10.0.0.1 pod=a\nnonsense").unwrap();
+    let run = replay_in(folder.path(), &["a.mcap", "--names", "names"]);
+    assert!(run.code == 1 && run.stderr.contains("line 2: `nonsense` is no IP address"), "{}", run.stderr);
+}
+
 /// For each flow that names a connection a packet of it, at the flow's time. A response's packet runs the other
 /// way, as the reporter says.
 fn synthesised(flows: &[event::L7Flow]) -> Vec<Packet> {

@@ -11,6 +11,7 @@ mod kernel;
 mod l7;
 mod loss;
 mod mark;
+mod names;
 mod packet;
 mod system;
 mod text;
@@ -25,6 +26,7 @@ pub use l7::{
 };
 pub use loss::{Loss, LossCause, Source};
 pub use mark::Mark;
+pub use names::{NAMES_KEY, NameMap, ParseNamesError};
 pub use packet::{Direction, Fragment, Packet, Tap, Tcp, TcpFlags};
 pub use system::{
     CgroupCpu, CgroupMemory, CpuTimes, Disk, ListenQueue, Memory, Node, Pod, Pressure, Process,

@@ -144,6 +144,7 @@ impl Record {
         let clock = Clock::start().context("cannot read the clocks")?;
         // Before rights are dropped: it is the user's who started this.
         let anonymizer = self.anonymizer()?;
+        let names = self.application.names()?;
         let options = tc::Options {
             ring_size: self.ring_size << 10,
             sample: self.sample.get(),
@@ -157,6 +158,7 @@ impl Record {
             None => header::default_path(clock.now())?,
         };
         let mut header = header::header(self, &source, &clock);
+        header.metadata.extend(names.map(|names| (event::NAMES_KEY.to_owned(), names)));
         let mut edit = Edit::new(self.sample, anonymizer);
         edit.header(&mut header);
         let created = Output::create(&path, header, recording::Options::default(), self.bounds());

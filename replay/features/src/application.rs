@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use event::{
     DnsMessage, Duration, HttpMessage, KafkaMessage, KernelEventKind, L7Flow, L7Message, L7Origin, L7Type,
-    Verdict, Workload,
+    NameMap, Verdict, Workload,
 };
 
 use crate::Value;
@@ -269,6 +269,25 @@ pub fn fill_protocol(row: &mut Row, protocol: Option<Protocol>) {
     if let Some(protocol) = protocol {
         row[Feature::L7ProtocolDetected] = protocol.name().into();
         row.l7_protocol = protocol.number();
+    }
+}
+
+/// Fills the names that nobody told in the window: of the pod on the initiator's side, else on the other, and of
+/// the service there.
+pub fn fill_names(row: &mut Row, names: &NameMap) {
+    let (client, server) =
+        (names.get(row.five_tuple.source.address), names.get(row.five_tuple.destination.address));
+    let pod = client.filter(|client| client.pod_origin.is_some()).or(server);
+    for (feature, name) in [
+        (Feature::Namespace, pod.map(|pod| &pod.namespace)),
+        (Feature::PodName, pod.map(|pod| &pod.pod)),
+        (Feature::ServiceName, server.map(|server| &server.service)),
+    ] {
+        if let Some(name) = name
+            && matches!(row[feature], Value::Empty)
+        {
+            row[feature] = text(&name.as_str().into());
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use event::{Duration, Event, L7Flow, Label, Mark, Packet, Timestamp};
+use event::{Duration, Event, L7Flow, Label, Mark, NameMap, Packet, Timestamp};
 use rayon::prelude::*;
 
 use crate::affected::Affected;
@@ -132,6 +132,7 @@ pub struct Engine {
     system: System,
     /// Which flows the labels are for, from when on; all where nothing is said.
     affected: Vec<(Timestamp, Option<Arc<Affected>>)>,
+    names: Option<Arc<NameMap>>,
     last_time: Timestamp,
     latest_time: Timestamp,
     latest_arrival: Timestamp,
@@ -158,6 +159,7 @@ impl Engine {
             joiner: Joiner::default(),
             system: System::default(),
             affected: Vec::new(),
+            names: None,
             last_time: Timestamp::MIN,
             latest_time: Timestamp::MIN,
             latest_arrival: Timestamp::MIN,
@@ -341,6 +343,11 @@ impl Engine {
         self.affected.insert(position, (time, affected.map(Arc::new)));
     }
 
+    /// Names of addresses, for flows that no application event names.
+    pub fn set_names(&mut self, names: NameMap) {
+        self.names = Some(Arc::new(names));
+    }
+
     fn close(&mut self, index: i64) {
         self.open.remove(&index);
         let coverage = self.joiner.join(index, self.config.window.as_nanos(), &mut self.shards);
@@ -384,6 +391,7 @@ impl Engine {
             oom_events,
             tells_drops,
             coverage,
+            names: self.names.clone(),
         });
     }
 
@@ -463,6 +471,7 @@ pub struct ClosedWindow {
     oom_events: Option<u64>,
     tells_drops: bool,
     coverage: Coverage,
+    names: Option<Arc<NameMap>>,
 }
 
 impl ClosedWindow {
@@ -499,6 +508,7 @@ impl ClosedWindow {
             system: &self.system,
             oom_events: self.oom_events,
             tells_drops: self.tells_drops,
+            names: self.names.as_deref(),
         };
         let mut row = row(record, &surroundings, &mut String::new());
         if row.label.is_some() && self.affected.as_ref().is_some_and(|affected| !affected.matches(&row)) {

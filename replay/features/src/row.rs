@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::ops::{Index, IndexMut};
 
-use event::{FiveTuple, Label, Protocol, Timestamp};
+use event::{FiveTuple, Label, NameMap, Protocol, Timestamp};
 use md5::{Digest, Md5};
 
 use crate::Value;
@@ -114,6 +114,8 @@ pub(crate) struct Surroundings<'a> {
     pub oom_events: Option<u64>,
     /// Whether anything reports drops.
     pub tells_drops: bool,
+    /// Names of addresses, for what nobody else named.
+    pub names: Option<&'a NameMap>,
 }
 
 const NANOS_PER_MS: f64 = 1e6;
@@ -143,6 +145,9 @@ pub(crate) fn row(record: &FlowWindow, around: &Surroundings<'_>, scratch: &mut 
     application::fill_protocol(&mut row, record.protocol);
     if let Some(application) = around.application {
         application.fill(&mut row);
+    }
+    if let Some(names) = around.names {
+        application::fill_names(&mut row, names);
     }
     around.system.fill(&mut row, record.interface, around.oom_events);
     row

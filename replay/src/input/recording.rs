@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use anyhow::{Context as _, Result};
-use event::{Duration, Event, Packet, Source, Timestamp};
+use event::{Duration, Event, NAMES_KEY, NameMap, Packet, Source, Timestamp};
 use features::{AFFECTED_KEY, Affected};
 use recording::{End, Item as Recorded, Reader};
 
@@ -78,6 +78,13 @@ impl RecordingInput {
         let affected =
             text.parse().with_context(|| format!("{path}: its metadata has a bad {AFFECTED_KEY}"))?;
         Ok(Some(affected))
+    }
+
+    pub fn names(&self) -> Result<Option<NameMap>> {
+        let Some(text) = self.reader.header().metadata.get(NAMES_KEY) else { return Ok(None) };
+        let path = self.reader.path().display();
+        let names = text.parse().with_context(|| format!("{path}: its metadata has bad {NAMES_KEY}"))?;
+        Ok(Some(names))
     }
 
     fn read_first(&mut self) -> Result<Option<Timestamp>> {

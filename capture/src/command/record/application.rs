@@ -1,9 +1,12 @@
 //! Application messages in a live recording: where they come from, and what is left out.
 
+use std::path::PathBuf;
+
 use anyhow::Context as _;
 use capture::Clock;
 use capture::source::hubble::{Address, Hubble, Options};
 use capture::source::tc::{PayloadCounters, PayloadOptions};
+use event::NameMap;
 
 use crate::command::protocols::{self, Protocol};
 
@@ -30,6 +33,11 @@ pub(super) struct ApplicationArgs {
         value_parser = clap::value_parser!(u32).range(64..=i64::from(PayloadOptions::LONGEST)))]
     snap: u32,
 
+    /// Names of addresses, written into the recording for flows that nothing else names: lines of
+    /// `ADDRESS[/BITS] namespace=NAME pod=NAME service=NAME`, each of which may be left out
+    #[arg(long, value_name = "FILE", conflicts_with = "anonymize")]
+    names: Option<PathBuf>,
+
     /// Leave the names and paths out of application messages: query names, URL paths, topics, server names
     #[arg(long)]
     redact: bool,
@@ -40,6 +48,15 @@ impl ApplicationArgs {
     pub fn payload(&self) -> Option<PayloadOptions> {
         let is_asked = self.l7.iter().any(|protocol| *protocol != Protocol::None);
         is_asked.then(|| PayloadOptions::new(self.snap, protocols::options(&self.l7, self.redact)))
+    }
+
+    /// The text of the file of names, which is as it should be.
+    pub fn names(&self) -> anyhow::Result<Option<String>> {
+        let Some(path) = &self.names else { return Ok(None) };
+        let failed = || format!("cannot read {}", path.display());
+        let text = std::fs::read_to_string(path).with_context(failed)?;
+        text.parse::<NameMap>().with_context(|| path.display().to_string())?;
+        Ok(Some(text))
     }
 
     /// Hubble's client, where it is asked for.
