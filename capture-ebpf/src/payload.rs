@@ -57,8 +57,7 @@ pub unsafe fn take(skb: *mut __sk_buff, headers: &Headers, record: *const Packet
 #[inline(never)]
 unsafe fn copy(skb: *mut __sk_buff, offset: u32, record: *const PacketRecord, most: u32) {
     // SAFETY: the kernel hands a valid context to the program, and the record is one.
-    let (length, payload, flags) =
-        unsafe { ((*skb).len, (*record).payload_length, (*record).tcp_flags) };
+    let (length, payload, flags) = unsafe { ((*skb).len, (*record).payload_length, (*record).tcp_flags) };
     // A new connection between the same ends counts its bytes anew.
     let is_start = flags & SYN != 0;
     if !is_start && (payload == 0 || offset >= length) {
@@ -96,12 +95,7 @@ unsafe fn copy(skb: *mut __sk_buff, offset: u32, record: *const PacketRecord, mo
             0
         } else {
             addr_of_mut!((*to).length).write(above_one + 1);
-            bpf_skb_load_bytes(
-                skb.cast(),
-                offset,
-                addr_of_mut!((*to).bytes).cast(),
-                (above_one + 1) as u32,
-            )
+            bpf_skb_load_bytes(skb.cast(), offset, addr_of_mut!((*to).bytes).cast(), (above_one + 1) as u32)
         }
     };
     if outcome == 0 {

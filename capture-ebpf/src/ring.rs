@@ -51,6 +51,13 @@ impl Own {
         unsafe { (*self.ring).seen[DIRECTION] += 1 };
     }
 
+    /// Counts a packet of a flow that the sample leaves out.
+    #[inline(always)]
+    pub fn leave_out(self) {
+        // SAFETY: this processor alone writes it.
+        unsafe { (*self.ring).not_sampled += 1 };
+    }
+
     /// The slot of the next record; none where all wait to be read.
     #[inline(always)]
     pub fn slot(self) -> Option<*mut PacketRecord> {

@@ -1,9 +1,9 @@
 //! A sample of the flows: whole flows, both directions, chosen before a record is made.
 
-use aya_ebpf::{Global, bindings::__sk_buff, helpers::bpf_skb_load_bytes, macros::map, maps::LruHashMap};
+use aya_ebpf::{Global, bindings::__sk_buff, macros::map, maps::LruHashMap};
 use wire::{Address, PacketMarks, flow_hash, sample_keeps};
 
-use crate::headers::{Headers, Transport};
+use crate::headers::{Bytes, Headers, IPV4, IPV6, Transport, load, load_u16};
 
 /// One flow in so many is recorded. 1 is every flow: the loader's value is read-only, so that the verifier then
 /// removes all of this.
@@ -34,42 +34,37 @@ pub fn keeps(skb: *mut __sk_buff, headers: &Headers) -> bool {
 /// What cannot be read is kept; recording it will tell.
 #[inline(always)]
 fn keeps_flow(skb: *mut __sk_buff, headers: &Headers, sample: u32) -> bool {
-    let mut source = [0; 2];
-    let mut destination = [0; 2];
-    let is_read = if headers.marks & PacketMarks::IPV6.0 != 0 {
-        load(skb, headers.ip_offset + 8, &mut source) && load(skb, headers.ip_offset + 24, &mut destination)
-    } else {
-        let mut both = [0_u32; 2];
-        let is_read = load(skb, headers.ip_offset + 12, &mut both);
-        (source[0], destination[0]) = (u64::from(both[0]), u64::from(both[1]));
-        is_read
-    };
-    if !is_read {
+    let bytes = Bytes::of(skb);
+    // The masks are bounds for the verifier, above every value that can be there.
+    let ip = bytes.start + (headers.ip_offset as usize & 0x1f);
+    let is_ipv6 = headers.marks & PacketMarks::IPV6.0 != 0;
+    if !bytes.holds(ip, if is_ipv6 { IPV6 } else { IPV4 }) {
         return true;
     }
+    // SAFETY: the check above.
+    let (source, destination): (Address, Address) = unsafe {
+        if is_ipv6 {
+            ([load(ip + 8), load(ip + 16)], [load(ip + 24), load(ip + 32)])
+        } else {
+            ([u64::from(load::<u32>(ip + 12)), 0], [u64::from(load::<u32>(ip + 16)), 0])
+        }
+    };
     let protocol = headers.protocol;
-    let datagram =
-        Datagram { source, destination, identification: headers.fragment_id, protocol: u32::from(protocol) };
+    let identification = headers.fragment_id;
+    let datagram = Datagram { source, destination, identification, protocol: u32::from(protocol) };
     if headers.marks & PacketMarks::LATER_FRAGMENT.0 != 0 {
         // SAFETY: the value is read at once.
         return unsafe { KEPT.get(&datagram) }.is_none_or(|kept| *kept != 0);
     }
-    let mut ports = [0_u16; 2];
-    if headers.transport != Transport::None {
-        load(skb, headers.ip_offset + headers.ip_length, &mut ports);
+    let transport = ip + (headers.ip_length as usize & 0x7ff);
+    let mut ports = [0; 2];
+    if headers.transport != Transport::None && bytes.holds(transport, 4) {
+        // SAFETY: the check before it.
+        ports = unsafe { [load_u16(transport), load_u16(transport + 2)] };
     }
-    let hash = flow_hash(source, u16::from_be(ports[0]), destination, u16::from_be(ports[1]), protocol);
-    let kept = sample_keeps(sample, hash);
+    let kept = sample_keeps(sample, flow_hash(source, ports[0], destination, ports[1], protocol));
     if headers.marks & PacketMarks::FIRST_FRAGMENT.0 != 0 {
         let _ = KEPT.insert(&datagram, u32::from(kept), 0);
     }
     kept
-}
-
-/// Copies bytes of the packet as they are; false where it ends before them.
-#[inline(always)]
-fn load<T>(skb: *mut __sk_buff, offset: u32, value: &mut T) -> bool {
-    let to: *mut T = value;
-    // SAFETY: as many bytes as the value has, which any bytes are valid for.
-    unsafe { bpf_skb_load_bytes(skb.cast(), offset, to.cast(), size_of::<T>() as u32) == 0 }
 }

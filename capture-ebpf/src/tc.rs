@@ -63,7 +63,6 @@ enum Cause {
     Lost,
     Unreadable,
     NotIp,
-    NotSampled,
 }
 
 #[inline(always)]
@@ -79,7 +78,6 @@ fn count(skb: *mut __sk_buff, cause: Cause) {
             Cause::Lost => (*entry).lost += 1,
             Cause::Unreadable => (*entry).unreadable += 1,
             Cause::NotIp => (*entry).not_ip += 1,
-            Cause::NotSampled => (*entry).not_sampled += 1,
         }
     }
 }
@@ -94,7 +92,8 @@ fn record<const DIRECTION: usize, const ETHERNET_LINK: bool>(
         _ => Cause::Unreadable,
     })?;
     if !sample::keeps(skb, &headers) {
-        return Err(Cause::NotSampled);
+        ring.leave_out();
+        return Ok(());
     }
     let mut marks = headers.marks | if DIRECTION == EGRESS { PacketMarks::EGRESS.0 } else { 0 };
     if headers.options == TcpOptions::Other {

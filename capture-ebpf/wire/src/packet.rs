@@ -79,7 +79,7 @@ pub struct PacketRecord {
 }
 
 /// Packets of one interface that were seen and have no record, per processor.
-/// `seen = records + lost + unreadable + not_ip + not_sampled`, exactly.
+/// `seen = records + lost + unreadable + not_ip + not_sampled`, exactly; the last is counted by the ring.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct Unrecorded {
@@ -89,11 +89,9 @@ pub struct Unrecorded {
     pub unreadable: u64,
     /// ARP, LLDP and the like.
     pub not_ip: u64,
-    /// Of a flow that the sample leaves out.
-    pub not_sampled: u64,
 }
 
 const _: () = assert!(size_of::<PacketRecord>() == 88);
-const _: () = assert!(size_of::<Unrecorded>() == 32);
+const _: () = assert!(size_of::<Unrecorded>() == 24);
 // The rings are arrays, whose values the kernel aligns to 8 bytes.
 const _: () = assert!(align_of::<PacketRecord>() == 8);

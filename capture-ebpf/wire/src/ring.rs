@@ -9,7 +9,9 @@ pub struct Ring {
     pub head: u64,
     /// Packets seen, by direction.
     pub seen: [u64; crate::DIRECTIONS],
-    reserved: [u64; 5],
+    /// Of them, those of flows that the sample leaves out.
+    pub not_sampled: u64,
+    reserved: [u64; 4],
     /// Records read since the start. The reader's alone to write.
     pub tail: u64,
     reserved_too: [u64; 7],

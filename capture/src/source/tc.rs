@@ -216,6 +216,7 @@ impl Tc {
     pub fn counters(&self) -> Result<Counters, Error> {
         let mut counters = Counters {
             seen: self.records.rings.seen(),
+            not_sampled: self.records.rings.not_sampled(),
             packets: self.records.packets,
             fragments_unmatched: self.records.decoder.fragments_unmatched,
             ..Counters::default()
@@ -225,7 +226,6 @@ impl Tc {
             counters.lost += total.lost;
             counters.unreadable += total.unreadable;
             counters.not_ip += total.not_ip;
-            counters.not_sampled += total.not_sampled;
         }
         Ok(counters)
     }
@@ -273,7 +273,6 @@ impl Tc {
             lost: sum.lost + one.lost,
             unreadable: sum.unreadable + one.unreadable,
             not_ip: sum.not_ip + one.not_ip,
-            not_sampled: sum.not_sampled + one.not_sampled,
         }))
     }
 

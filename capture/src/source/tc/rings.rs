@@ -101,6 +101,14 @@ impl Rings {
             .sum()
     }
 
+    /// Of them, those of flows that the sample leaves out.
+    pub fn not_sampled(&self) -> u64 {
+        (0..self.tails.len())
+            // SAFETY: as above.
+            .map(|ring| unsafe { (&raw const (*self.rings.at(ring)).not_sampled).read_volatile() })
+            .sum()
+    }
+
     /// Hands over what is there now, at most so many records, in the order of their times; how many it was.
     pub fn read(&mut self, most: usize, mut take: impl FnMut(&PacketRecord)) -> usize {
         for ring in 0..self.heads.len() {
