@@ -129,12 +129,13 @@ fn cgroups_outside_of_our_namespace_are_named_once() {
     let folder = tempfile::tempdir().unwrap();
     let mut pod = pair.left.enter(|| Command::new("sleep").arg("60").spawn().unwrap());
     // Every hierarchy that there is: the recorder's groups become the roots of what it sees.
-    let script = "for group in /sys/fs/cgroup /sys/fs/cgroup/*; do
+    let script = "groups=/sys/fs/cgroup; [ -e $groups/cgroup.procs ] || groups='/sys/fs/cgroup/*'
+        for group in $groups; do
             [ -e $group/cgroup.procs ] || continue
             mkdir $group/faultline-outside-$$ 2>/dev/null && echo 0 > $group/faultline-outside-$$/cgroup.procs
         done
         unshare --cgroup $CAPTURE record right0 --duration 1 --system-interval 0.2 -o outside.mcap; code=$?
-        for group in /sys/fs/cgroup /sys/fs/cgroup/*; do
+        for group in $groups; do
             [ -e $group/cgroup.procs ] && echo 0 > $group/cgroup.procs; rmdir $group/faultline-outside-$$
         done 2>/dev/null
         exit $code";

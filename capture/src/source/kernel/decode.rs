@@ -155,3 +155,59 @@ fn endpoint(format: &Format, record: &[u8], v4: &str, v6: &str, port: &str) -> O
     };
     Some(Endpoint::new(address.to_canonical(), port))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const KFREE_SKB: &str = "\tfield:unsigned short protocol;\toffset:32;\tsize:2;\tsigned:0;
+\tfield:enum skb_drop_reason reason;\toffset:36;\tsize:4;\tsigned:0;
+print fmt: \"%s\", __print_symbolic(REC->reason, { 3, \"NO_SOCKET\" })
+";
+
+    fn decoder() -> Decoder {
+        let mut decoder = Decoder::default();
+        Tracepoint::ALL
+            .into_iter()
+            .for_each(|tracepoint| decoder.learn(tracepoint, Format::parse(KFREE_SKB)));
+        decoder
+    }
+
+    /// A drop for want of a socket, whose packet starts with these bytes; `length` of them are its.
+    fn drop_of(packet: &[u8], length: u32, ethertype: u16) -> Option<KernelEvent> {
+        let mut bytes = [0; COPIED];
+        bytes[32..34].copy_from_slice(&ethertype.to_ne_bytes());
+        bytes[36] = 3;
+        bytes[COPIED - COPIED_PACKET..][..packet.len()].copy_from_slice(packet);
+        let tracepoint = Tracepoint::KfreeSkb as u32;
+        let record = KernelRecord { time: 0, tracepoint, packet_length: length, bytes };
+        decoder().event(&record, &Clock::start().unwrap(), Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn a_drop_has_its_packets_five_tuple_where_all_of_it_is_there() {
+        let mut packet = [0; 28];
+        packet[..4].copy_from_slice(&[0x45, 0, 0, 28]);
+        packet[8..10].copy_from_slice(&[64, 17]);
+        packet[12..20].copy_from_slice(&[198, 18, 0, 1, 198, 18, 0, 2]);
+        packet[20..24].copy_from_slice(&[0x1f, 0x90, 0, 53]);
+        let event = drop_of(&packet, 28, 0x0800).unwrap();
+        assert_eq!(event.kind, KernelEventKind::Drop { reason: "NO_SOCKET".to_owned() });
+        assert_eq!(event.five_tuple.unwrap().to_string(), "198.18.0.1:8080->198.18.0.2:53:17");
+        // What stands behind the packet's memory is not its header, nor is one of another protocol.
+        assert_eq!(drop_of(&packet, 19, 0x0800).unwrap().five_tuple, None);
+        assert_eq!(drop_of(&packet, 28, 0x86dd).unwrap().five_tuple, None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_record_is_too_odd(
+            tracepoint: u32, packet_length: u32, bytes in proptest::collection::vec(any::<u8>(), COPIED),
+        ) {
+            let mut record = KernelRecord { time: 0, tracepoint: tracepoint % 9, packet_length, bytes: [0; COPIED] };
+            record.bytes.copy_from_slice(&bytes);
+            let _ = decoder().event(&record, &Clock::start().unwrap(), Timestamp::UNIX_EPOCH);
+        }
+    }
+}
