@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::data::runs::Condition;
 use crate::forest::ClassWeight;
 
 const EXAMPLES: &str = "\
@@ -13,6 +14,7 @@ Examples:
   train runs/*.csv --class-weight balanced --min-leaf 5 --metrics-json metrics.json
   train runs/*.csv --test other-workload/*.csv --search 600 --search-log search.jsonl
   train runs/*.csv --report model-report.html --card model.md
+  train rows/*.csv --runs datasets/recordings/manifest.toml --test-where workload=batch
   zstdcat rows.csv.zst | train - --seed 7
   train inspect model.flm
 
@@ -161,6 +163,10 @@ pub struct FitArgs {
     #[arg(long, value_enum, default_value = "balanced-subsample", help_heading = "Forest")]
     pub class_weight: ClassWeight,
 
+    /// Fit on at most so many rows of each class, spread over its recordings; all held-out rows are judged
+    #[arg(long, value_name = "N", help_heading = "Forest", value_parser = clap::value_parser!(u32).range(1..))]
+    pub sample: Option<u32>,
+
     /// Search the forest's settings (class weight, min leaf, max depth) on the folds for at most so many
     /// seconds; a search that ends for want of time may find other settings the next time
     #[arg(long, value_name = "SECONDS", help_heading = "Forest")]
@@ -184,6 +190,18 @@ pub struct FitArgs {
           help_heading = "Evaluation")]
     pub test: Vec<PathBuf>,
 
+    /// What is known of the recordings: the manifest that `lab` writes beside them. Rows belong to the run whose
+    /// file has the same name but for its extension; scores are then told by severity and mechanism too
+    #[arg(long, value_name = "MANIFEST.toml", help_heading = "Evaluation")]
+    pub runs: Option<PathBuf>,
+
+    /// Judge on the recordings of the runs that were made so; no model is ever fitted on them. KEY is fault,
+    /// severity, mechanism, workload or congestion; several pairs divided by commas must hold together, and of
+    /// several flags any
+    #[arg(long, value_name = "KEY=VALUE", requires = "runs", conflicts_with_all = ["hold_out", "test"],
+          help_heading = "Evaluation")]
+    pub test_where: Vec<Condition>,
+
     /// Parts that the other recordings are dealt into, to know the spread of the scores and to calibrate the
     /// probabilities; below 2 for neither
     #[arg(long, value_name = "N", default_value_t = 5, help_heading = "Evaluation")]
@@ -197,7 +215,12 @@ pub struct FitArgs {
 impl FitArgs {
     /// Whether the judged model is the one that is saved.
     pub fn keeps_judged(&self) -> bool {
-        self.keep_held_out || !self.test.is_empty()
+        self.keep_held_out || self.names_test_rows()
+    }
+
+    /// Whether the command line says which rows judge.
+    pub fn names_test_rows(&self) -> bool {
+        !self.test.is_empty() || !self.test_where.is_empty()
     }
 }
 

@@ -12,6 +12,7 @@ mod plan;
 mod report;
 pub mod rules;
 mod run;
+mod sample;
 mod search;
 mod set;
 

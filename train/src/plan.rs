@@ -1,11 +1,14 @@
 //! Which model is fitted, and how.
 
+use std::borrow::Cow;
+
 use model::{Calibration, Forest, Kind, OutOfBag};
 
 use crate::evaluate::{folds, score};
 use crate::forest::{self, Rows, Settings};
 use crate::isolation;
 use crate::rules;
+use crate::sample;
 use crate::set::LabelledSet;
 
 /// A kind of model with its settings.
@@ -36,6 +39,16 @@ impl Plan {
         }
     }
 
+    /// Which of these rows are fitted on: all, or some of each class where the set has a bound.
+    pub fn sampled<'a>(&self, set: &LabelledSet, rows: &'a [u32]) -> Cow<'a, [u32]> {
+        match (self, set.most_of_class) {
+            (Self::Forest(_) | Self::Tree(_), Some(most)) => {
+                Cow::Owned(sample::sample(set, rows, most, self.seed()))
+            }
+            _ => Cow::Borrowed(rows),
+        }
+    }
+
     /// Fits on some rows of the set; the calibration is there where fitting itself finds one.
     ///
     /// # Errors
@@ -49,7 +62,8 @@ impl Plan {
         match self {
             Self::Forest(settings) | Self::Tree(settings) => {
                 let progress = cli::counter(settings.trees as u64, what);
-                let forest = forest::fit(chosen(set, rows), settings, || progress.inc(1))?;
+                let rows = self.sampled(set, rows);
+                let forest = forest::fit(chosen(set, &rows), settings, || progress.inc(1))?;
                 progress.finish_and_clear();
                 Ok((forest, None))
             }
@@ -68,8 +82,9 @@ impl Plan {
     /// where the kind draws no samples of all rows.
     pub fn out_of_bag(&self, set: &LabelledSet, rows: &[u32], forest: &Forest) -> Option<OutOfBag> {
         let Self::Forest(settings) = self else { return None };
-        let predicted = forest::out_of_bag(chosen(set, rows), settings, forest);
-        Some(score::out_of_bag(&set.classes_of(rows), &predicted, set.classes.len()))
+        let rows = self.sampled(set, rows);
+        let predicted = forest::out_of_bag(chosen(set, &rows), settings, forest);
+        Some(score::out_of_bag(&set.classes_of(&rows), &predicted, set.classes.len()))
     }
 }
 

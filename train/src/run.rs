@@ -5,16 +5,17 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use cli::Exit;
 use event::Fault;
 use features::schema::{self, Input as Encoding};
 use model::{Calibration, Evaluation, Forest, Input, InputKind, Meta, Model, Profile, Training};
 use rayon::prelude::*;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::args::{Args, Command, ExportArgs, FitArgs, ModelKind};
 use crate::compare;
+use crate::data::runs::{self, Runs};
 use crate::data::{self, Table, csv};
 use crate::evaluate::{self, Judged, Procedure, Split};
 use crate::forest::{self, FeaturesPerNode, Settings};
@@ -23,6 +24,7 @@ use crate::isolation::{self, ANOMALY};
 use crate::onnx;
 use crate::plan::Plan;
 use crate::report;
+use crate::sample;
 use crate::search::{Budget, search};
 use crate::set::{LabelledSet, NORMAL};
 
@@ -57,13 +59,21 @@ fn export(args: &ExportArgs) -> anyhow::Result<Exit> {
 fn train(args: &FitArgs) -> anyhow::Result<Exit> {
     let inputs = [&args.inputs[..], &args.test[..]].concat();
     let (table, window) = read(&inputs, args.window)?;
-    let set = labelled(table, window, args.model)?;
+    let runs = args.runs.as_deref().map(|path| runs_of(path, &table)).transpose()?;
+    let mut set = labelled(table, window, args.model)?;
+    set.runs = runs;
+    set.most_of_class = args.sample.map(|most| most as usize);
     let procedure = Procedure { hold_out: args.hold_out, folds: usize::from(args.folds), seed: args.seed };
-    let split = match args.test.len() {
-        0 => evaluate::set_aside(&set, procedure),
-        files => Some(evaluate::last_files(&set, files)?),
-    };
+    let split = split(&set, args, procedure)?;
     let plan = searched(&set, plan(args), split.as_ref(), args)?;
+    if set.most_of_class.is_some() {
+        ensure!(
+            matches!(plan, Plan::Forest(_) | Plan::Tree(_)),
+            "--sample balances the classes that rf and tree tell apart: leave it out"
+        );
+        let rows = split.as_ref().map_or_else(|| set.all(), |split| split.fit.clone());
+        sample::tell(&set, &rows, &plan.sampled(&set, &rows));
+    }
     let judged = split.map(|split| evaluate::judge(&set, &plan, split, procedure)).transpose()?;
     if let Some(judged) = &judged {
         evaluate::tell(&judged.evaluation);
@@ -101,6 +111,33 @@ fn train(args: &FitArgs) -> anyhow::Result<Exit> {
         model.hash()
     );
     Ok(Exit::Done)
+}
+
+/// The manifest's runs, with a word on recordings that it does not have.
+fn runs_of(path: &Path, table: &Table) -> anyhow::Result<Runs> {
+    let runs = Runs::read(path, table)?;
+    let unknown = runs.unknown(table);
+    if let Some(first) = unknown.first() {
+        warn!(
+            "{} does not have {} of {} recordings (such as {first}): how they were made is not known",
+            path.display(),
+            unknown.len(),
+            table.recordings.len()
+        );
+    }
+    Ok(runs)
+}
+
+/// What is fitted on and what judges; `None` where nothing can be held out.
+fn split(set: &LabelledSet, args: &FitArgs, procedure: Procedure) -> anyhow::Result<Option<Split>> {
+    if let Some(runs) = set.runs.as_ref().filter(|_| !args.test_where.is_empty()) {
+        let held = runs.matching(&set.table, &args.test_where)?;
+        return evaluate::these_groups(set, &held, &args.test_where).map(Some);
+    }
+    match args.test.len() {
+        0 => Ok(evaluate::set_aside(set, procedure)),
+        files => evaluate::last_files(set, files).map(Some),
+    }
 }
 
 /// The plan with the settings that a search found, where one was asked for.
@@ -207,13 +244,13 @@ fn assemble(
         schema: schema::fingerprint().to_owned(),
         window_ns: u64::try_from(set.window)?,
         inputs: inputs(),
-        classes: set.classes_in(&fitted.rows),
+        classes: set.classes_in(&plan.sampled(set, &fitted.rows)),
         training: Training {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             seed: args.seed,
             rng: forest::random::NAME.to_owned(),
             settings: described(plan, args),
-            data: set.table.files[..set.table.files.len() - args.test.len()].to_vec(),
+            data: set.table.files_of(&fitted.rows),
         },
         calibration: fitted.calibration,
         evaluation,
@@ -237,10 +274,13 @@ fn inputs() -> Vec<Input> {
 fn described(plan: &Plan, args: &FitArgs) -> BTreeMap<String, String> {
     let fitted_on = if args.keeps_judged() { "the recordings not held out" } else { "all recordings" };
     let mut entries = vec![
-        ("hold-out", if args.test.is_empty() { args.hold_out.to_string() } else { "test files".to_owned() }),
+        ("hold-out", held_out(args)),
         ("folds", args.folds.to_string()),
         ("fitted-on", fitted_on.to_owned()),
     ];
+    if let Some(most) = args.sample {
+        entries.push(("sample", most.to_string()));
+    }
     match plan {
         Plan::Forest(settings) | Plan::Tree(settings) => entries.extend([
             ("trees", settings.trees.to_string()),
@@ -258,6 +298,15 @@ fn described(plan: &Plan, args: &FitArgs) -> BTreeMap<String, String> {
         Plan::Rules => {}
     }
     entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// How the judging rows were chosen.
+fn held_out(args: &FitArgs) -> String {
+    match &args.test_where[..] {
+        [] if args.test.is_empty() => args.hold_out.to_string(),
+        [] => "test files".to_owned(),
+        conditions => runs::any_of(conditions),
+    }
 }
 
 fn write_reports(

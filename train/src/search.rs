@@ -130,8 +130,9 @@ fn mean_macro_f1(set: &LabelledSet, parts: &[Split], settings: &Settings) -> any
 fn basis(set: &LabelledSet, fit: &[u32], seed: u64, folds: usize) -> String {
     let files: Vec<&str> = set.table.files.iter().map(|file| file.sha256.get(..12).unwrap_or("")).collect();
     let version = env!("CARGO_PKG_VERSION");
+    let most = set.most_of_class.map_or_else(String::new, |most| format!(" (at most {most} of a class)"));
     format!(
-        "train {version}, {} rows of {}, {folds} folds, {TREES} trees, seed {seed}",
+        "train {version}, {} rows{most} of {}, {folds} folds, {TREES} trees, seed {seed}",
         fit.len(),
         files.join(" ")
     )

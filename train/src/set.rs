@@ -4,6 +4,7 @@ use anyhow::bail;
 use model::{ClassInfo, Forest};
 
 use crate::data::Table;
+use crate::data::runs::Runs;
 use crate::isolation::ANOMALY;
 
 /// The label of rows without a fault.
@@ -17,6 +18,10 @@ pub struct LabelledSet {
     pub of_row: Vec<u8>,
     /// Length of the windows in nanoseconds.
     pub window: i64,
+    /// At most so many rows of every class are fitted on; all are judged.
+    pub most_of_class: Option<usize>,
+    /// How the recordings were made, where that is known.
+    pub runs: Option<Runs>,
 }
 
 impl LabelledSet {
@@ -52,7 +57,7 @@ impl LabelledSet {
             groups: groups[k],
         };
         let classes = labels.iter().enumerate().map(class).collect();
-        Ok(Self { table, classes, of_row, window })
+        Ok(Self { table, classes, of_row, window, most_of_class: None, runs: None })
     }
 
     /// All rows' numbers.

@@ -335,3 +335,128 @@ fn test_files_judge_and_are_never_fitted_on() {
     let output = train(folder.path(), &args(&["--test", "test.csv"]));
     assert!(stderr(&output).contains("label 7 (backlog-overflow) stands in the test files alone"));
 }
+
+#[test]
+fn a_sample_balances_what_is_fitted_on_and_says_what_it_leaves_out() {
+    let (folder, names) = folder();
+    let args =
+        |more: &[&'static str]| arguments(&names, &[&["--trees", "10", "--folds", "2"], more].concat());
+    let output = train(folder.path(), &args(&["--sample", "100", "--keep-held-out", "-o", "a.flm"]));
+    assert!(output.status.success(), "{}", stderr(&output));
+    // Of every class three of four recordings of 96 rows are fitted on.
+    let text = stderr(&output);
+    assert!(
+        text.contains(
+            "fitting on 300 of 864 rows; left out to balance the classes: normal 188 of 288, packet-loss 188 of 288, \
+             syn-flood 188 of 288; scores are over all held-out rows"
+        ),
+        "{text}"
+    );
+    let model = Model::load(&folder.path().join("a.flm")).unwrap();
+    for class in model.classes() {
+        assert_eq!((class.rows, class.groups), (100, 3), "{}", class.name);
+    }
+    assert_eq!(model.meta().training.settings["sample"], "100");
+    let evaluation = model.meta().evaluation.as_ref().unwrap();
+    assert_eq!(evaluation.rows, 3 * 96);
+    assert_eq!(evaluation.out_of_bag.as_ref().unwrap().rows, 300 - 2);
+    let output =
+        train(folder.path(), &args(&["--sample", "100", "--keep-held-out", "--threads", "1", "-o", "b.flm"]));
+    assert!(output.status.success());
+    assert_eq!(model, Model::load(&folder.path().join("b.flm")).unwrap());
+    let output = train(folder.path(), &args(&["--sample", "100", "--model", "iforest"]));
+    assert!(stderr(&output).contains("leave it out"), "{}", stderr(&output));
+}
+
+/// A manifest of the recordings, with keys that `train` does not know besides.
+fn manifest(names: &[String]) -> String {
+    let run = |(number, name): (usize, &String)| {
+        let fault = ["normal", "packet-loss", "syn-flood"][number / 4];
+        let severity = ["low", "medium", "high"][number % 4 % 3];
+        let workload = if number % 4 == 3 { "batch" } else { "web" };
+        format!(
+            "[[recording]]\nfile = \"{}\"\nbytes = 1\nfault = \"{fault}\"\nseverity = \"{severity}\"\n\
+             mechanism = \"none\"\nworkload = \"{workload}\"\naffected = []\n[recording.counters]\ndropped = 3\n\n",
+            name.replace(".csv", ".mcap")
+        )
+    };
+    names.iter().enumerate().map(run).collect()
+}
+
+#[test]
+fn runs_of_a_manifest_are_judged_by_severity_and_held_out_by_workload() {
+    let (folder, names) = folder();
+    std::fs::write(folder.path().join("manifest.toml"), manifest(&names)).unwrap();
+    let args = |more: &[&'static str]| {
+        arguments(&names, &[&["--trees", "20", "--folds", "0", "--runs", "manifest.toml"], more].concat())
+    };
+    let more =
+        ["--test-where", "workload=batch", "-o", "a.flm", "--card", "card.md", "--report", "report.html"];
+    let output = train(folder.path(), &args(&more));
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = stderr(&output);
+    assert!(text.contains("the 3 of 12 recordings with workload=batch"), "{text}");
+    assert!(text.contains("recall by severity of the run"), "{text}");
+    let load = |name: &str| Model::load(&folder.path().join(name)).unwrap();
+    let model = load("a.flm");
+    let evaluation = model.meta().evaluation.as_ref().unwrap();
+    assert_eq!((evaluation.groups, evaluation.rows), (3, 3 * 96));
+    let severities: Vec<_> = evaluation.runs.iter().filter(|score| score.key == "severity").collect();
+    assert_eq!(severities.len(), 3, "{:?}", evaluation.runs);
+    assert!(severities.iter().all(|score| score.value == "low" && score.rows == 96 && score.recall > 0.9));
+    // The files of held-out runs are not among those that the model was trained on.
+    let trained: Vec<&str> = model.meta().training.data.iter().map(|file| file.name.as_str()).collect();
+    assert_eq!(trained.len(), 9);
+    assert!(trained.iter().all(|name| !name.ends_with("-3.csv")), "{trained:?}");
+    let card = std::fs::read_to_string(folder.path().join("card.md")).unwrap();
+    assert!(
+        card.contains("Recall by severity of the run") && !card.contains("Recall by mechanism"),
+        "{card}"
+    );
+
+    // Either flag holds its runs out; a comma asks for both.
+    let output =
+        train(folder.path(), &args(&["--test-where", "workload=batch", "--test-where", "severity=high"]));
+    assert!(stderr(&output).contains("the 6 of 12 recordings with workload=batch or severity=high"));
+    let output = train(folder.path(), &args(&["--test-where", "workload=web,severity=high"]));
+    assert!(stderr(&output).contains("the 3 of 12 recordings with workload=web,severity=high"));
+    // Without a flag, whole recordings are drawn, and told by severity all the same.
+    let output = train(folder.path(), &args(&[]));
+    assert!(stderr(&output).contains("recall by severity of the run"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_manifest_that_does_not_fit_is_refused_with_a_remedy() {
+    let (folder, names) = folder();
+    let refused = |text: &str, more: &[&str], expected: &str| {
+        std::fs::write(folder.path().join("manifest.toml"), text).unwrap();
+        let args = [&["--trees", "2", "--folds", "0", "--runs", "manifest.toml"], more].concat();
+        let output = train(folder.path(), &arguments(&names, &args));
+        assert!(!output.status.success());
+        let text = stderr(&output);
+        assert!(text.contains("manifest.toml") && text.contains(expected), "{expected} is not in {text}");
+    };
+    let good = manifest(&names);
+    refused("[[recording]]\nfault = \"normal\"\n", &[], "missing field `file`");
+    refused("[[recording]]\nfile = \"other.mcap\"\n", &[], "knows none of the recordings of these rows");
+    refused(
+        "[[recording]]\nfile = \"run-0-0.mcap\"\nseverity = 3\n",
+        &[],
+        "`severity` of run-0-0.mcap is no text",
+    );
+    refused(&good.replace("syn-flood", "oom"), &[], "its fault is oom");
+    refused(&format!("{good}[[recording]]\nfile = \"run-0-0.pcap\"\n"), &[], "have the same name");
+    refused(&good, &["--test-where", "severity=extreme"], "has no run with severity=extreme; it knows");
+    refused(&good, &["--test-where", "fault=syn-flood"], "label 4 (syn-flood) stands in the runs with");
+    let output =
+        train(folder.path(), &arguments(&names, &["--test-where", "seed=1", "--runs", "manifest.toml"]));
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("`seed` is none of fault, severity"), "{}", stderr(&output));
+    // A recording that the manifest does not have is said, and its rows are used.
+    let without = good.replace("run-0-1.mcap", "elsewhere.mcap");
+    std::fs::write(folder.path().join("manifest.toml"), without).unwrap();
+    let more = ["--trees", "2", "--folds", "0", "--runs", "manifest.toml"];
+    let output = train(folder.path(), &arguments(&names, &more));
+    assert!(output.status.success());
+    assert!(stderr(&output).contains("does not have 1 of 12 recordings (such as run-0-1.csv)"));
+}

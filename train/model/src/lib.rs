@@ -18,7 +18,7 @@ pub use forest::{Forest, ForestBuilder, MAX_DEPTH, MAX_TREE_NODES, MAX_TREES, No
 pub use format::{MAJOR, MAX_FILE_BYTES, MINOR};
 pub use meta::{
     Baseline, Calibration, ClassInfo, ClassScore, DataFile, Evaluation, Importance, Input, InputKind, Kind,
-    MAX_CLASSES, MAX_INPUTS, Meta, OutOfBag, TargetScore, Training,
+    MAX_CLASSES, MAX_INPUTS, Meta, OutOfBag, RunScore, TargetScore, Training,
 };
 pub use profile::{Profile, QUANTILES};
 

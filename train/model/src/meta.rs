@@ -172,6 +172,19 @@ pub struct TargetScore {
     pub f1: Vec<Option<f64>>,
 }
 
+/// How much of one class was found in the held-out runs that have something in common.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunScore {
+    /// What they have in common, such as `severity` and `low`.
+    pub key: String,
+    pub value: String,
+    pub label: u16,
+    pub name: String,
+    pub rows: u64,
+    pub groups: u64,
+    pub recall: f64,
+}
+
 /// Scores of the rows that were fitted on, each judged by the trees whose samples left it out. Those trees know
 /// other rows of the same recording, so these scores are too good for a new recording.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -208,6 +221,9 @@ pub struct Evaluation {
     /// What the trees say of the rows they were fitted on; absent where they drew no samples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub out_of_bag: Option<OutOfBag>,
+    /// Recall by how the held-out runs were made; empty where that is not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<RunScore>,
     /// Macro F1 of every fold over the rows that were fitted on; empty where there were too few groups.
     #[serde(default)]
     pub folds: Vec<f64>,

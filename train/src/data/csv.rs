@@ -148,6 +148,10 @@ fn read_file(
     if let Some(other) = table.files.iter().find(|other| other.sha256 == sha256) {
         return Err(Error::SameContent { file: file.to_owned(), other: other.name.clone() });
     }
+    #[allow(clippy::cast_possible_truncation)] // fewer recordings than rows
+    let recording = table.recordings.len() as u32;
+    table.recordings.push(name.clone());
+    table.groups.resize(table.len(), recording);
     table.file_starts.push(start);
     table.files.push(DataFile { name, sha256, rows: rows as u64 });
     Ok(())

@@ -1,69 +1,71 @@
 //! Which rows belong together: a recording is a group, because its windows know each other too well to stand
 //! on both sides of a split.
 
+use std::collections::BTreeSet;
+
 use super::Table;
 
-/// More empty windows than this between two rows of a file, and they belong to different recordings.
+/// More empty windows than this between two rows of a recording, and they belong to different recordings.
 const EMPTY_WINDOWS: i64 = 10;
 
-/// The length of the windows in nanoseconds: the smallest step between two window starts of one file. `None`
-/// where no file has two windows.
+/// The length of the windows in nanoseconds: the smallest step between two window starts of one recording, and
+/// `None` where no recording has two windows.
 pub fn window_of(table: &Table) -> Option<i64> {
-    table
-        .file_rows()
-        .filter_map(|rows| {
-            let times = distinct(&table.times[rows]);
-            times.windows(2).map(|pair| pair[1] - pair[0]).min()
-        })
-        .min()
+    let steps = |times: &BTreeSet<i64>| times.iter().zip(times.iter().skip(1)).map(|(a, b)| b - a).min();
+    window_starts(table).iter().filter_map(steps).min()
 }
 
 impl Table {
-    /// Gives every row its group: the file, and inside one file each stretch of time that more than
+    /// Gives every row its group: the recording, and inside one recording each stretch of time that more than
     /// [`EMPTY_WINDOWS`] empty windows of `window` nanoseconds set apart.
     #[allow(clippy::cast_possible_truncation)] // no more groups than rows
     pub fn assign_groups(&mut self, window: i64) {
-        let mut groups = vec![0; self.len()];
-        let mut names = Vec::new();
-        for (file, rows) in self.file_rows().enumerate() {
-            let times = distinct(&self.times[rows.clone()]);
-            let apart = |pair: &[i64]| pair[1] - pair[0] > (EMPTY_WINDOWS + 1) * window;
-            let starts: Vec<i64> = times.windows(2).filter(|pair| apart(pair)).map(|pair| pair[1]).collect();
-            let first = names.len();
-            for row in rows {
-                let stretch = starts.partition_point(|start| *start <= self.times[row]);
-                groups[row] = (first + stretch) as u32;
-            }
-            let name = &self.files[file].name;
+        let mut stretches = Vec::new();
+        for (recording, times) in window_starts(self).iter().enumerate() {
+            let apart = |(a, b): &(&i64, &i64)| **b - **a > (EMPTY_WINDOWS + 1) * window;
+            let starts: Vec<i64> =
+                times.iter().zip(times.iter().skip(1)).filter(apart).map(|(_, start)| *start).collect();
+            let name = &self.recordings[recording];
+            let first = self.group_names.len();
             match starts.len() {
-                0 => names.push(name.clone()),
-                more => names.extend((1..=more + 1).map(|stretch| format!("{name} stretch {stretch}"))),
+                0 => self.group_names.push(name.clone()),
+                more => {
+                    self.group_names
+                        .extend((1..=more + 1).map(|stretch| format!("{name} stretch {stretch}")));
+                }
             }
+            self.group_recordings.resize(self.group_names.len(), recording as u32);
+            stretches.push((first as u32, starts));
         }
-        self.groups = groups;
-        self.group_names = names;
+        for (group, time) in self.groups.iter_mut().zip(&self.times) {
+            let (first, starts) = &stretches[*group as usize];
+            *group = first + starts.partition_point(|start| start <= time) as u32;
+        }
     }
 }
 
-fn distinct(times: &[i64]) -> Vec<i64> {
-    let mut times = times.to_vec();
-    times.sort_unstable();
-    times.dedup();
-    times
+/// The distinct window starts of every recording, or of every group where those are assigned.
+fn window_starts(table: &Table) -> Vec<BTreeSet<i64>> {
+    let mut starts = vec![BTreeSet::new(); table.recordings.len().max(table.group_names.len())];
+    let mut last = None;
+    for (recording, time) in table.groups.iter().zip(&table.times) {
+        if last.replace((recording, time)) != Some((recording, time)) {
+            starts[*recording as usize].insert(*time);
+        }
+    }
+    starts
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::DataFile;
 
     fn table(files: &[&[i64]]) -> Table {
         let mut table = Table::new();
         for (number, seconds) in files.iter().enumerate() {
-            table.file_starts.push(table.len());
             table.times.extend(seconds.iter().map(|second| second * 1_000_000_000));
-            table.labels.resize(table.times.len(), 0);
-            table.files.push(DataFile { name: format!("{number}.csv"), sha256: String::new(), rows: 0 });
+            table.groups.resize(table.times.len(), u32::try_from(number).unwrap());
+            table.recordings.push(format!("{number}.csv"));
         }
         table
     }
@@ -79,6 +81,7 @@ mod tests {
             table.group_names,
             ["0.csv stretch 1", "0.csv stretch 2", "1.csv stretch 1", "1.csv stretch 2"]
         );
+        assert_eq!(table.group_recordings, [0, 0, 1, 1]);
     }
 
     #[test]

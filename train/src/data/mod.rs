@@ -2,6 +2,7 @@
 
 pub mod csv;
 mod group;
+pub mod runs;
 
 use std::num::NonZeroU64;
 
@@ -23,10 +24,15 @@ pub struct Table {
     /// Stands for the server of the row (address, port, protocol); never an input, only to put rows together.
     /// `None` where the file does not tell it.
     pub targets: Vec<Option<NonZeroU64>>,
-    /// Rows of one group are never parted: see [`Table::assign_groups`].
+    /// Rows of one group are never parted: see [`Table::assign_groups`]. Before that, the number of the row's
+    /// recording.
     pub groups: Vec<u32>,
-    /// Every group's name: its file and, where it has more than one, which stretch of it.
+    /// Every group's name: its recording and, where it has more than one, which stretch of it.
     pub group_names: Vec<String>,
+    /// The number of every group's recording.
+    pub group_recordings: Vec<u32>,
+    /// Names of the recordings.
+    pub recordings: Vec<String>,
     pub files: Vec<DataFile>,
     /// Where each file's rows begin.
     pub file_starts: Vec<usize>,
@@ -49,6 +55,19 @@ impl Table {
     pub fn file_rows(&self) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
         let ends = self.file_starts.iter().skip(1).copied().chain([self.len()]);
         self.file_starts.iter().zip(ends).map(|(start, end)| *start..end)
+    }
+
+    /// The files that some of these ascending rows are of.
+    pub fn files_of(&self, rows: &[u32]) -> Vec<DataFile> {
+        let has = |range: &std::ops::Range<usize>| {
+            let first = rows.partition_point(|row| (*row as usize) < range.start);
+            rows.get(first).is_some_and(|row| (*row as usize) < range.end)
+        };
+        self.file_rows()
+            .zip(&self.files)
+            .filter(|(range, _)| has(range))
+            .map(|(_, file)| file.clone())
+            .collect()
     }
 
     /// One row's inputs.

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 pub use split::{Split, Unjudged, folds, hold_out};
 
+use crate::data::runs::{Condition, any_of};
 use crate::forest::{ClassWeight, FeaturesPerNode, Settings};
 use crate::plan::Plan;
 use crate::rules;
@@ -65,18 +66,36 @@ pub fn last_files(set: &LabelledSet, files: usize) -> anyhow::Result<Split> {
     let first = table.files.len() - files;
     let (fit, held_out): (Vec<u32>, Vec<u32>) =
         (0..table.len() as u32).partition(|row| (*row as usize) < table.file_starts[first]);
+    ensure_known(set, &fit, "stands in the test files alone")?;
     let mut groups: Vec<u32> = held_out.iter().map(|row| table.groups[*row as usize]).collect();
+    groups.sort_unstable();
     groups.dedup();
-    for (class, rows) in set.classes.iter().zip(set.groups_of(&fit)) {
+    let names: Vec<&str> = table.files[first..].iter().map(|file| file.name.as_str()).collect();
+    Ok(Split { fit, held_out, groups: groups.len(), rule: format!("test files {}", names.join(", ")) })
+}
+
+/// Holds out the groups that are marked, which are those of runs under one of the conditions.
+///
+/// # Errors
+/// Where a class would have nothing to fit on.
+pub fn these_groups(set: &LabelledSet, held: &[bool], conditions: &[Condition]) -> anyhow::Result<Split> {
+    let mut split = split::divide(&set.table.groups, held);
+    let conditions = any_of(conditions);
+    ensure_known(set, &split.fit, &format!("stands in the runs with {conditions} alone"))?;
+    split.rule = format!("the {} of {} recordings with {conditions}", split.groups, held.len());
+    Ok(split)
+}
+
+fn ensure_known(set: &LabelledSet, fit: &[u32], why: &str) -> anyhow::Result<()> {
+    for (class, groups) in set.classes.iter().zip(set.groups_of(fit)) {
         anyhow::ensure!(
-            rows > 0 || class.rows == 0,
-            "label {} ({}) stands in the test files alone: a model cannot know it; add a recording of it",
+            groups > 0 || class.rows == 0,
+            "label {} ({}) {why}: a model cannot know it; add a recording of it",
             class.label,
             class.name
         );
     }
-    let names: Vec<&str> = table.files[first..].iter().map(|file| file.name.as_str()).collect();
-    Ok(Split { fit, held_out, groups: groups.len(), rule: format!("test files {}", names.join(", ")) })
+    Ok(())
 }
 
 /// Fits on one part and judges on the other.

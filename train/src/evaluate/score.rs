@@ -3,10 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
 
-use model::{ClassScore, Evaluation, OutOfBag, TargetScore};
+use model::{ClassScore, Evaluation, OutOfBag, RunScore, TargetScore};
 
 use super::calibrate;
+use crate::data::runs::KEYS;
 use crate::set::{LabelledSet, winners};
+
+/// The key of the severity.
+pub const SEVERITY: &str = "severity";
+
+/// From the mildest on; other values of a key stand in the order of letters.
+const SEVERITIES: [&str; 3] = ["low", "medium", "high"];
 
 /// From this probability on a verdict counts as an alarm: what `infer` asks of one by default.
 pub const ALARM: f32 = 0.8;
@@ -45,6 +52,7 @@ pub fn score(set: &LabelledSet, rows: &[u32], shares: &[f32], groups: usize, spl
         classes: (0..classes).map(of_class).collect(),
         confusion,
         out_of_bag: None,
+        runs: by_run(set, rows, &predicted),
         folds: Vec::new(),
         baselines: Vec::new(),
         importance: Vec::new(),
@@ -190,6 +198,50 @@ fn targets(set: &LabelledSet, rows: &[u32], shares: &[f32]) -> Option<TargetScor
     })
 }
 
+/// Recall of every class by how the runs were made: by every key of the manifest but the fault itself, which
+/// the class tells.
+fn by_run(set: &LabelledSet, rows: &[u32], predicted: &[u8]) -> Vec<RunScore> {
+    let Some(runs) = &set.runs else { return Vec::new() };
+    // Rows and hits of every class in every group.
+    let mut counts: BTreeMap<(u8, u32), (u64, u64)> = BTreeMap::new();
+    for (row, predicted) in rows.iter().zip(predicted) {
+        let actual = set.of_row[*row as usize];
+        let (rows, hits) = counts.entry((actual, set.table.groups[*row as usize])).or_default();
+        *rows += 1;
+        *hits += u64::from(*predicted == actual);
+    }
+    let mut found: BTreeMap<(usize, u8, &str), (u64, u64, u64)> = BTreeMap::new();
+    for ((class, group), (rows, hits)) in &counts {
+        let Some(run) = runs.of_group(&set.table, *group) else { continue };
+        for (place, key) in KEYS.iter().enumerate().filter(|(_, key)| **key != "fault") {
+            let Some(value) = run.get(key) else { continue };
+            let sums = found.entry((place, *class, value)).or_default();
+            *sums = (sums.0 + rows, sums.1 + hits, sums.2 + 1);
+        }
+    }
+    let score = |((place, class, value), (rows, hits, groups)): ((usize, u8, &str), (u64, u64, u64))| {
+        let info = &set.classes[usize::from(class)];
+        let (key, value, name) = (KEYS[place].to_owned(), value.to_owned(), info.name.clone());
+        RunScore { key, value, label: info.label, name, rows, groups, recall: hits as f64 / rows as f64 }
+    };
+    let mut scores: Vec<RunScore> = found.into_iter().map(score).collect();
+    let order = |score: &RunScore| SEVERITIES.iter().position(|severity| *severity == score.value);
+    scores.sort_by_key(|score| (KEYS.iter().position(|key| *key == score.key), score.label, order(score)));
+    scores
+}
+
+/// The values of one key that occur, in the order of the scores.
+pub fn values_of<'a>(scores: &'a [RunScore], key: &str) -> Vec<&'a str> {
+    let mut values: Vec<&str> = Vec::new();
+    for score in scores.iter().filter(|score| score.key == key) {
+        if !values.contains(&score.value.as_str()) {
+            values.push(&score.value);
+        }
+    }
+    values.sort_by_key(|value| (SEVERITIES.iter().position(|severity| severity == value), *value));
+    values
+}
+
 /// For each hour of normal windows: how often a window had some normal row that was called a given fault
 /// with a probability of at least [`ALARM`].
 fn false_alarms(set: &LabelledSet, rows: &[u32], shares: &[f32], predicted: &[u8]) -> Option<f64> {
@@ -245,6 +297,7 @@ pub fn table(evaluation: &Evaluation) -> String {
             class.groups
         );
     }
+    text += &by_severity(evaluation, width);
     text += &summary(evaluation);
     text += "\nconfusion matrix: rows are what it was, columns what was predicted\n";
     let cell = evaluation.confusion.iter().flatten().max().map_or(1, |most| most.to_string().len());
@@ -260,6 +313,32 @@ pub fn table(evaluation: &Evaluation) -> String {
     }
     text.truncate(text.trim_end().len());
     text
+}
+
+/// Recall of every class at each severity; nothing where the runs are not known.
+fn by_severity(evaluation: &Evaluation, width: usize) -> String {
+    let severities = values_of(&evaluation.runs, SEVERITY);
+    if severities.is_empty() {
+        return String::new();
+    }
+    let cells: String = severities.iter().map(|severity| format!("  {severity:>8}")).collect();
+    let mut text = format!("recall by severity of the run\n{:width$}{cells}\n", "class");
+    for class in evaluation.classes.iter().filter(|class| class.rows > 0) {
+        let recall = |severity: &&str| recall_at(evaluation, class.label, SEVERITY, severity);
+        let cells: String = severities
+            .iter()
+            .map(|severity| recall(severity).map_or_else(|| "-".to_owned(), |recall| format!("{recall:.3}")))
+            .map(|cell| format!("  {cell:>8}"))
+            .collect();
+        text += &format!("{:width$}{cells}\n", class.name);
+    }
+    text
+}
+
+/// The recall of a class in the held-out runs of that kind.
+pub fn recall_at(evaluation: &Evaluation, label: u16, key: &str, value: &str) -> Option<f64> {
+    let same = |score: &&RunScore| score.label == label && score.key == key && score.value == value;
+    evaluation.runs.iter().find(same).map(|score| score.recall)
 }
 
 /// The figures that hold for all classes together.

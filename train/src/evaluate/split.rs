@@ -124,8 +124,9 @@ fn groups_of_classes(of_group: &[Vec<usize>]) -> BTreeMap<usize, Vec<usize>> {
     of_class
 }
 
+/// Parts the rows by whether their group is held out.
 #[allow(clippy::cast_possible_truncation)] // rows are counted in u32
-fn divide(groups: &[u32], held: &[bool]) -> Split {
+pub fn divide(groups: &[u32], held: &[bool]) -> Split {
     let (held_out, fit) = (0..groups.len() as u32).partition(|row| held[groups[*row as usize] as usize]);
     Split { fit, held_out, groups: held.iter().filter(|held| **held).count(), rule: String::new() }
 }

@@ -6,7 +6,10 @@ use features::schema::{self, Input};
 use model::{Evaluation, Model};
 
 use super::{capitalized, number};
-use crate::evaluate::score::{ALARM, mean_and_deviation, out_of_bag_in_words};
+use crate::data::runs::KEYS;
+use crate::evaluate::score::{
+    ALARM, SEVERITY, mean_and_deviation, out_of_bag_in_words, recall_at, values_of,
+};
 
 /// Below this F1 a class is named as one that the model does not know well.
 const WEAK: f64 = 0.8;
@@ -92,6 +95,7 @@ fn scores(text: &mut String, evaluation: &Evaluation) -> std::fmt::Result {
         let values = [class.precision, class.recall, class.f1, class.pr_auc].map(number);
         writeln!(text, "| {} | {} | {} | {} |", class.name, values.join(" | "), class.rows, class.groups)?;
     }
+    runs(text, evaluation)?;
     writeln!(text, "\n| | macro F1 | MCC |\n|---|---|---|")?;
     writeln!(text, "| this model | {:.3} | {:.3} |", evaluation.macro_f1, evaluation.mcc)?;
     for baseline in &evaluation.baselines {
@@ -118,6 +122,24 @@ fn scores(text: &mut String, evaluation: &Evaluation) -> std::fmt::Result {
             text,
             "Macro F1 over {folds} folds of the other recordings: {mean:.3}, standard deviation {deviation:.3}."
         )?;
+    }
+    Ok(())
+}
+
+/// Recall by how the runs were made: a table for each thing that is known of them and that differs.
+fn runs(text: &mut String, evaluation: &Evaluation) -> std::fmt::Result {
+    for key in KEYS {
+        let values = values_of(&evaluation.runs, key);
+        if values.len() < 2 && key != SEVERITY || values.is_empty() {
+            continue;
+        }
+        writeln!(text, "\nRecall by {key} of the run:\n\n| class | {} |", values.join(" | "))?;
+        writeln!(text, "|---|{}", "---|".repeat(values.len()))?;
+        for class in evaluation.classes.iter().filter(|class| class.rows > 0) {
+            let cell = |value: &&str| number(recall_at(evaluation, class.label, key, value));
+            let cells: Vec<String> = values.iter().map(cell).collect();
+            writeln!(text, "| {} | {} |", class.name, cells.join(" | "))?;
+        }
     }
     Ok(())
 }
