@@ -1,8 +1,7 @@
-//! What fitting and predicting cost, beside scikit-learn on the same rows in the same run where Python has it
-//! (FAULTLINE_PYTHON, or python3). Costs are CPU seconds of the whole process, so that a busy machine changes
-//! them little.
+//! What fitting and predicting cost, as a Markdown table, beside scikit-learn on the same rows in the same run
+//! where Python has it (FAULTLINE_PYTHON, or python3). Costs are CPU seconds of the whole process, so that a busy
+//! machine changes them little. FAULTLINE_BENCH_SMALL leaves 100,000 rows out.
 
-use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -118,8 +117,24 @@ fn quality(forest: &Forest, data: &Data) -> f64 {
     score::macro_f1(&data.classes, &predicted, CLASSES)
 }
 
-/// Fits ours and scikit-learn's on the same rows and judges both on other groups.
-fn against_scikit_learn(text: &mut String, rows: usize) {
+/// A line of the table: what was measured, ours, theirs, and what is aimed at.
+struct Line {
+    what: String,
+    ours: String,
+    theirs: String,
+    ratio: String,
+    goal: &'static str,
+}
+
+/// The middle value; of an even number the upper of both.
+fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Fits ours and scikit-learn's in turn on the same rows and judges both on other groups.
+fn against_scikit_learn(lines: &mut Vec<Line>, rows: usize, rounds: usize) {
     let all = data(rows + rows / 4);
     let part = |from: usize, to: usize| Data {
         columns: all.columns.iter().map(|column| column[from..to].to_vec()).collect(),
@@ -127,30 +142,62 @@ fn against_scikit_learn(text: &mut String, rows: usize) {
     };
     // The first groups show every class; they are dealt to both parts.
     let (held, learned) = (part(0, rows / 4), part(rows / 4, all.classes.len()));
-    let before = cpu();
-    let forest = fitted(&learned, &settings(100, 64));
-    let ours = cpu() - before;
-    let bytes: usize = (0..forest.trees()).map(|tree| forest.tree(tree).len() * 8).sum();
-    let _ = writeln!(
-        text,
-        "fit {rows} rows x {INPUTS} inputs x 100 trees: {ours:.2} CPU s, macro F1 {:.3}, {:.1} MB",
-        quality(&forest, &held),
-        bytes as f64 / 1e6
-    );
-    match scikit_learn(&learned, &held) {
-        Err(reason) => {
-            let _ = writeln!(text, "  scikit-learn: left out, {reason}");
-        }
-        Ok([seconds, macro_f1, megabytes]) => {
-            let _ = writeln!(
-                text,
-                "  scikit-learn: {seconds:.2} CPU s, macro F1 {macro_f1:.3}, {megabytes:.1} MB; ours takes {:.3} of its \
-                 time and {:.3} of its size",
-                ours / seconds,
-                bytes as f64 / 1e6 / megabytes
-            );
+    let (mut seconds, mut ratios) = (Vec::new(), Vec::new());
+    let mut theirs: Vec<[f64; 3]> = Vec::new();
+    let mut last = None;
+    for _ in 0..rounds {
+        let before = cpu();
+        let forest = fitted(&learned, &settings(100, 64));
+        seconds.push(cpu() - before);
+        last = Some(forest);
+        match scikit_learn(&learned, &held) {
+            Err(reason) => eprintln!("skipped: scikit-learn at {rows} rows: {reason}"),
+            Ok(found) => {
+                ratios.push(seconds[seconds.len() - 1] / found[0]);
+                theirs.push(found);
+            }
         }
     }
+    let Some(forest) = last else { return };
+    let of = |k: usize| median(&theirs.iter().map(|found| found[k]).collect::<Vec<_>>());
+    let (macro_f1, megabytes) = (quality(&forest, &held), megabytes(&forest));
+    let number = |value: f64, digits: usize| {
+        if value.is_nan() { "-".to_owned() } else { format!("{value:.digits$}") }
+    };
+    lines.push(Line {
+        what: format!("fit {rows} rows x {INPUTS} inputs x 100 trees, CPU s"),
+        ours: number(median(&seconds), 2),
+        theirs: number(of(0), 2),
+        ratio: number(median(&ratios), 3),
+        goal: "0.15",
+    });
+    lines.push(Line {
+        what: "macro F1 of these on other groups".to_owned(),
+        ours: number(macro_f1, 3),
+        theirs: number(of(1), 3),
+        ratio: format!("{} apart", number((macro_f1 - of(1)).abs(), 3)),
+        goal: "0.01 apart",
+    });
+    lines.push(Line {
+        what: "model, MB".to_owned(),
+        ours: number(megabytes, 2),
+        theirs: number(of(2), 2),
+        ratio: number(megabytes / of(2), 3),
+        goal: "0.1",
+    });
+}
+
+/// Nodes and distinct leaves, as they stand in the file.
+fn megabytes(forest: &Forest) -> f64 {
+    let mut leaves = std::collections::BTreeSet::new();
+    let mut bytes = 0;
+    for node in (0..forest.trees()).flat_map(|tree| forest.tree(tree)) {
+        bytes += 8;
+        if node.is_leaf() && leaves.insert(node.leaf_index()) {
+            bytes += 2 * forest.classes();
+        }
+    }
+    bytes as f64 / 1e6
 }
 
 const SCRIPT: &str = "
@@ -189,7 +236,8 @@ fn write(folder: &Path, name: &str, data: &Data) -> std::io::Result<()> {
     std::fs::write(folder.join(format!("{name}.u8")), &data.classes)
 }
 
-fn prediction(text: &mut String, forest: &Forest, data: &Data, name: &str) {
+/// One row at a time on one thread, and all rows at once; goals for the middle, the 99th part and the batch.
+fn prediction(lines: &mut Vec<Line>, forest: &Forest, data: &Data, name: &str, goals: [&'static str; 3]) {
     let rows = rows_of(data);
     let mut shares = vec![0.0; forest.classes()];
     let mut micros = Vec::new();
@@ -201,17 +249,22 @@ fn prediction(text: &mut String, forest: &Forest, data: &Data, name: &str) {
     }
     micros.sort_by(f64::total_cmp);
     let mut shares = vec![0.0; data.classes.len() * forest.classes()];
-    let before = cpu();
-    forest.predict_batch(&rows, INPUTS, &mut shares);
-    let seconds = cpu() - before;
-    let _ = writeln!(
-        text,
-        "predict, {name} of depth {}: one row p50 {:.1} us, p99 {:.1} us; batch {:.0} rows per CPU second",
-        forest.depth(),
-        micros[micros.len() / 2],
-        micros[micros.len() * 99 / 100],
-        data.classes.len() as f64 / seconds
-    );
+    let per_second: Vec<f64> = (0..5)
+        .map(|_| {
+            let before = cpu();
+            forest.predict_batch(std::hint::black_box(&rows), INPUTS, &mut shares);
+            data.classes.len() as f64 / (cpu() - before)
+        })
+        .collect();
+    let whole = format!("{name}, depth {}", forest.depth());
+    let figures = [
+        (format!("{whole}: one row, us, p50"), format!("{:.1}", micros[micros.len() / 2])),
+        (format!("{whole}: one row, us, p99"), format!("{:.1}", micros[micros.len() * 99 / 100])),
+        (format!("{whole}: batch, rows per CPU second"), format!("{:.0}", median(&per_second))),
+    ];
+    for ((what, ours), goal) in figures.into_iter().zip(goals) {
+        lines.push(Line { what, ours, theirs: "-".to_owned(), ratio: "-".to_owned(), goal });
+    }
 }
 
 #[allow(clippy::print_stdout, clippy::expect_used, clippy::cast_possible_truncation)]
@@ -220,20 +273,24 @@ fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
-    let mut text = String::new();
-    against_scikit_learn(&mut text, 10_000);
+    let mut lines = Vec::new();
+    against_scikit_learn(&mut lines, 10_000, 5);
     if std::env::var_os("FAULTLINE_BENCH_SMALL").is_none() {
-        against_scikit_learn(&mut text, 100_000);
+        against_scikit_learn(&mut lines, 100_000, 1);
     }
     let learned = data(20_000);
     let fresh = data(10_000);
-    prediction(&mut text, &fitted(&learned, &settings(300, 16)), &fresh, "300 trees");
+    let forest = fitted(&learned, &settings(300, 16));
+    prediction(&mut lines, &forest, &fresh, "300 trees", ["15", "40", "100000"]);
     let normal: Vec<u32> = (0..20_000u32).filter(|row| learned.classes[*row as usize] == 0).collect();
     let (fit, held_out) = normal.split_at(normal.len() * 3 / 4);
     let split = Split { fit: fit.to_vec(), held_out: held_out.to_vec(), groups: 1, rule: String::new() };
     let settings = isolation::Settings { trees: 100, sample: 256, false_alarms: 0.01, seed: 1 };
     let (forest, _) =
         isolation::fit(&learned.columns, &normal, Some(&split), &settings).expect("enough rows");
-    prediction(&mut text, &forest, &fresh, "isolation forest, 100 trees");
-    print!("{text}");
+    prediction(&mut lines, &forest, &fresh, "isolation forest, 100 trees", ["3", "-", "-"]);
+    println!("| | Faultline | scikit-learn | ratio | goal |\n|---|--:|--:|--:|--:|");
+    for Line { what, ours, theirs, ratio, goal } in lines {
+        println!("| {what} | {ours} | {theirs} | {ratio} | {goal} |");
+    }
 }

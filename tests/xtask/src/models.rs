@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use cli::Exit;
 use serde::Deserialize;
 
@@ -14,11 +14,13 @@ use crate::workspace::{cargo, root, succeed};
 const TEST_WORKLOAD: &str = "batch";
 
 /// A committed model: the name of its files in models/, and how it is fitted.
-const MODELS: [(&str, &[&str]); 1] =
-    [("default", &["--model", "rf", "--trees", "200", "--min-leaf", "5", "--seed", "1"])];
+const MODELS: [(&str, &[&str]); 2] = [
+    ("default", &["--model", "rf", "--trees", "200", "--min-leaf", "5", "--seed", "1"]),
+    ("iforest", &["--model", "iforest", "--trees", "100", "--seed", "1"]),
+];
 
-/// Fits the models of models/ on the recordings of datasets/recordings, with their cards. Recordings of the
-/// test workload judge them and are never fitted on.
+/// Fits the models of models/ on the recordings of datasets/recordings, with their cards. Where there are
+/// recordings of the test workload, those judge the models and are never fitted on; else a quarter does.
 #[derive(clap::Args)]
 pub struct Args {
     /// Change nothing; fail where a committed model or card is not what the recordings give
@@ -40,37 +42,41 @@ struct Recording {
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let work = root().join("target/xtask/models");
     fs::create_dir_all(&work).with_context(|| format!("cannot create {}", work.display()))?;
-    let (fit, test) = rows(&work)?;
+    let manifest = root().join("datasets/recordings/manifest.toml");
+    let text =
+        fs::read_to_string(&manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
+    let recordings: Manifest =
+        toml::from_str(&text).with_context(|| format!("cannot read {}", manifest.display()))?;
+    let rows = rows(&work, &recordings.recording)?;
     let output = if args.check { work } else { root().join("models") };
     for (name, settings) in MODELS {
-        let model = output.join(format!("{name}.flm"));
-        let card = output.join(format!("{name}.md"));
         let mut train = program("train");
-        train.args(&fit).arg("--test").args(&test).args(settings);
-        train.arg("--output").arg(&model).arg("--card").arg(&card);
+        train.args(&rows).args(settings).arg("--runs").arg(&manifest);
+        if recordings.recording.iter().any(|recording| recording.workload == TEST_WORKLOAD) {
+            train.args(["--test-where", &format!("workload={TEST_WORKLOAD}")]);
+        } else {
+            train.arg("--keep-held-out");
+        }
+        train.arg("--output").arg(output.join(format!("{name}.flm")));
+        train.arg("--card").arg(output.join(format!("{name}.md")));
         succeed(&mut train)?;
     }
     if args.check { compare(&output) } else { Ok(Exit::Done) }
 }
 
-/// Rows of every committed recording: those to fit on, and those to test on.
-fn rows(work: &Path) -> anyhow::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
-    let recordings = root().join("datasets/recordings");
-    let path = recordings.join("manifest.toml");
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let manifest: Manifest =
-        toml::from_str(&text).with_context(|| format!("cannot read {}", path.display()))?;
-    let (mut fit, mut test) = (Vec::new(), Vec::new());
-    for recording in manifest.recording {
+/// Rows of every committed recording.
+fn rows(work: &Path, recordings: &[Recording]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::with_capacity(recordings.len());
+    for recording in recordings {
         let rows = work.join(&recording.file).with_extension("csv");
         let output = File::create(&rows).with_context(|| format!("cannot create {}", rows.display()))?;
         let mut replay = program("replay");
-        replay.args(["--window", "5", "-q"]).arg(recordings.join(&recording.file)).stdout(output);
+        let input = root().join("datasets/recordings").join(&recording.file);
+        replay.args(["--window", "5", "-q"]).arg(input).stdout(output);
         succeed(&mut replay)?;
-        if recording.workload == TEST_WORKLOAD { test.push(rows) } else { fit.push(rows) }
+        files.push(rows);
     }
-    ensure!(!test.is_empty(), "{} has no recording of the workload {TEST_WORKLOAD}", path.display());
-    Ok((fit, test))
+    Ok(files)
 }
 
 /// One of our programs, built as it is now.

@@ -17,6 +17,14 @@ pub(crate) const ONE: u16 = u16::MAX;
 
 /// Walks that go on at the same time: enough to hide the latency of the second-level cache.
 const LANES: usize = 8;
+/// Rows over which a tree passes before the next one does: the more of them, the less often its nodes are
+/// fetched again; these still fit the second-level cache.
+const BLOCK: usize = 256;
+
+/// Rows are copied to one of these widths, a power of two, so that no look at an input needs a bound. Most models
+/// have fewer inputs than the first.
+const NARROW: usize = 128;
+const WIDE: usize = MAX_INPUTS;
 
 const FEATURE_BITS: u32 = 10;
 const MISSING_RIGHT: u32 = 1 << FEATURE_BITS;
@@ -106,8 +114,9 @@ impl Node {
 
     /// Nodes from here to the child that a row goes to; 0 at a leaf. No branch.
     #[inline(always)]
-    fn step(self, row: &[f32]) -> usize {
-        let value = row[self.feature()];
+    fn step<const WIDTH: usize>(self, row: &[f32; WIDTH]) -> usize {
+        // The mask changes nothing: a row is as wide as every input that a split looks at.
+        let value = row[self.feature() & (WIDTH - 1)];
         let right = (value > self.threshold()) | (value.is_nan() & self.missing_right());
         let ahead = self.link >> STEP_SHIFT;
         let split = u32::from(ahead != 0).wrapping_neg();
@@ -135,6 +144,8 @@ pub struct Forest {
     leaves: Vec<u16>,
     /// Inputs that some split looks at.
     used: Vec<bool>,
+    /// Values that a row has at least: one more than the last input that is looked at.
+    least: usize,
 }
 
 /// Puts trees together, with each distinct leaf stored once.
@@ -146,8 +157,14 @@ pub struct ForestBuilder {
 
 impl ForestBuilder {
     pub fn new(classes: usize) -> Self {
-        let forest =
-            Forest { classes, roots: Vec::new(), nodes: Vec::new(), leaves: Vec::new(), used: Vec::new() };
+        let forest = Forest {
+            classes,
+            roots: Vec::new(),
+            nodes: Vec::new(),
+            leaves: Vec::new(),
+            used: Vec::new(),
+            least: 0,
+        };
         Self { forest, seen: HashMap::new() }
     }
 
@@ -214,7 +231,7 @@ impl Forest {
             roots.push(start);
             start = end;
         }
-        let mut forest = Self { classes, roots, nodes, leaves, used: Vec::new() };
+        let mut forest = Self { classes, roots, nodes, leaves, used: Vec::new(), least: 0 };
         forest.note_used();
         Ok(forest)
     }
@@ -224,6 +241,7 @@ impl Forest {
         for node in self.nodes.iter().filter(|node| !node.is_leaf()) {
             self.used[node.feature()] = true;
         }
+        self.least = self.used.iter().rposition(|used| *used).map_or(0, |last| last + 1);
     }
 
     pub fn trees(&self) -> usize {
@@ -251,16 +269,6 @@ impl Forest {
         &self.leaves[start..start + self.classes]
     }
 
-    /// The shares that one tree gives a row; they sum to `u16::MAX`.
-    ///
-    /// # Panics
-    /// Where `row` lacks an input or there is no such tree.
-    pub fn vote_of(&self, tree: usize, row: &[f32]) -> &[u16] {
-        let mut at = [self.roots[tree]];
-        self.walk(&mut at, &[row]);
-        self.leaf(self.nodes[at[0]].leaf_index())
-    }
-
     pub(crate) fn nodes(&self) -> &[Node] {
         &self.nodes
     }
@@ -282,19 +290,42 @@ impl Forest {
         assert_eq!(probabilities.len(), self.classes, "one place per class");
         let mut votes = [0; crate::MAX_CLASSES];
         let votes = &mut votes[..self.classes];
-        let mut groups = self.roots.chunks_exact(LANES);
-        for group in groups.by_ref() {
-            let mut at = [0; LANES];
-            at.copy_from_slice(group);
-            self.walk(&mut at, &[row; LANES]);
-            at.iter().for_each(|node| self.vote(*node, votes));
-        }
-        for root in groups.remainder() {
-            let mut at = [*root];
-            self.walk(&mut at, &[row]);
-            self.vote(at[0], votes);
-        }
+        self.add_votes(0..self.trees(), row, votes);
         self.share(votes, probabilities);
+    }
+
+    /// Adds the shares that some trees give a row to `votes`; those of a tree sum to `u16::MAX`.
+    ///
+    /// # Panics
+    /// Where `votes` has not one place per class, `row` lacks an input, or there is no such tree.
+    pub fn add_votes(&self, trees: impl Iterator<Item = usize>, row: &[f32], votes: &mut [u32]) {
+        assert_eq!(votes.len(), self.classes, "one place per class");
+        if row.len() <= NARROW {
+            self.add_votes_of::<NARROW>(trees, row, votes);
+        } else {
+            self.add_votes_of::<WIDE>(trees, row, votes);
+        }
+    }
+
+    fn add_votes_of<const WIDTH: usize>(
+        &self,
+        mut trees: impl Iterator<Item = usize>,
+        row: &[f32],
+        votes: &mut [u32],
+    ) {
+        let mut wide = [0.0; WIDTH];
+        self.widen(row, &mut wide);
+        while let Some(first) = trees.next() {
+            // The first tree stands in where trees run out; its walk is not counted again.
+            let mut at = [self.roots[first]; LANES];
+            let mut taken = 1;
+            for (place, tree) in at[1..].iter_mut().zip(trees.by_ref().take(LANES - 1)) {
+                *place = self.roots[tree];
+                taken += 1;
+            }
+            self.walk(&mut at, &[&wide; LANES]);
+            at[..taken].iter().for_each(|node| self.vote(*node, votes));
+        }
     }
 
     /// As [`crate::Model::predict_batch`].
@@ -304,19 +335,26 @@ impl Forest {
     pub fn predict_batch(&self, rows: &[f32], inputs: usize, probabilities: &mut [f32]) {
         assert!(rows.len().is_multiple_of(inputs), "whole rows");
         assert_eq!(rows.len() / inputs * self.classes, probabilities.len(), "one place per row and class");
-        // A block of rows stays in the first-level cache while a tree passes over it.
-        const BLOCK: usize = 8 * LANES;
-        let mut votes = vec![0; BLOCK * self.classes];
+        if inputs <= NARROW {
+            self.predict_blocks::<NARROW>(rows, inputs, probabilities);
+        } else {
+            self.predict_blocks::<WIDE>(rows, inputs, probabilities);
+        }
+    }
+
+    fn predict_blocks<const WIDTH: usize>(&self, rows: &[f32], inputs: usize, probabilities: &mut [f32]) {
+        let mut wide = vec![[0.0; WIDTH]; BLOCK.min(rows.len() / inputs)];
+        let mut votes = vec![0; wide.len() * self.classes];
         let blocks = rows.chunks(BLOCK * inputs).zip(probabilities.chunks_mut(BLOCK * self.classes));
         for (rows, probabilities) in blocks {
             votes.fill(0);
-            let row = |index: usize| &rows[index * inputs..(index + 1) * inputs];
             let count = rows.len() / inputs;
+            rows.chunks_exact(inputs).zip(&mut wide).for_each(|(row, wide)| self.widen(row, wide));
             for root in &self.roots {
                 for start in (0..count).step_by(LANES) {
                     // The last row stands in where the block ends early; its walk is not counted again.
-                    let lanes: [&[f32]; LANES] =
-                        std::array::from_fn(|lane| row((start + lane).min(count - 1)));
+                    let lanes: [&[f32; WIDTH]; LANES] =
+                        std::array::from_fn(|lane| &wide[(start + lane).min(count - 1)]);
                     let mut at = [*root; LANES];
                     self.walk(&mut at, &lanes);
                     for (index, node) in (start..count).zip(at) {
@@ -329,9 +367,15 @@ impl Forest {
         }
     }
 
+    /// A row with room behind it.
+    fn widen<const WIDTH: usize>(&self, row: &[f32], wide: &mut [f32; WIDTH]) {
+        assert!(row.len() >= self.least, "a row has every input that the model looks at");
+        wide[..row.len()].copy_from_slice(row);
+    }
+
     /// Moves every walk to its leaf.
     #[inline(always)]
-    fn walk<const N: usize>(&self, at: &mut [usize; N], rows: &[&[f32]; N]) {
+    fn walk<const WIDTH: usize>(&self, at: &mut [usize; LANES], rows: &[&[f32; WIDTH]; LANES]) {
         loop {
             let mut moved = 0;
             for (at, row) in at.iter_mut().zip(rows) {

@@ -32,10 +32,7 @@ pub fn out_of_bag(rows: Rows<'_>, settings: &Settings, forest: &Forest) -> Vec<O
             values.iter_mut().zip(rows.columns).for_each(|(value, column)| *value = column[row]);
             votes.fill(0);
             let left_out = |tree: &usize| drawn[tree / OCTET][place] >> (tree % OCTET) & 1 == 0;
-            for tree in (0..settings.trees).filter(left_out) {
-                let shares = forest.vote_of(tree, &values);
-                votes.iter_mut().zip(shares).for_each(|(vote, share)| *vote += u32::from(*share));
-            }
+            forest.add_votes((0..settings.trees).filter(left_out), &values, &mut votes);
             *class = winner(&votes);
         }
     });

@@ -2,26 +2,36 @@
 
 use std::fmt::{Result, Write as _};
 
-use model::{Evaluation, Model};
+use model::{Evaluation, Model, QUANTILES};
 
-use super::{capitalized, number};
+use super::{capitalized, number, plot};
+use crate::data::runs::KEYS;
 use crate::evaluate::Judged;
-use crate::evaluate::calibrate::{Bin, reliability};
-use crate::evaluate::score::{ALARM, Point, curve, mean_and_deviation, out_of_bag_in_words};
+use crate::evaluate::calibrate::reliability;
+use crate::evaluate::score::{
+    ALARM, SEVERITY, curve, mean_and_deviation, out_of_bag_in_words, recall_at, values_of,
+};
 use crate::set::{LabelledSet, winners};
 
-/// Side of a plot's drawing area in SVG units.
-const SIDE: f64 = 200.0;
-/// Inputs that the importance plot shows.
+/// Inputs that the plots of inputs show.
 const INPUTS: usize = 20;
+/// Minimum, 5 %, median, 95 % and maximum among the quantiles of a profile.
+const SHOWN_QUANTILES: [usize; 5] = [0, 1, 10, 19, 20];
 
-const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;\
-color:#1c2733;background:#fff}h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2.2rem}\
+const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;\
+color:#1c2733;background:#fff}h1{font-size:1.7rem;margin-bottom:.2rem}\
+h2{font-size:1.2rem;margin-top:2.4rem;padding-top:.6rem;border-top:1px solid #dde3ea}\
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}\
-td,th{padding:.2rem .6rem;border-bottom:1px solid #dde3ea;text-align:right}\
-td:first-child,th:first-child{text-align:left}.plots{display:flex;flex-wrap:wrap;gap:1rem}\
+td,th{padding:.2rem .6rem;border-bottom:1px solid #e6ebf0;text-align:right}\
+td:first-child,th:first-child{text-align:left;white-space:nowrap}.plots{display:flex;flex-wrap:wrap;gap:1rem}\
 figure{margin:0}figcaption{font-size:.85rem;text-align:center}.wide{overflow-x:auto}\
-.matrix th{font-weight:500;font-size:.8rem}.hash{font-family:monospace;font-size:.85rem;word-break:break-all}\
+.matrix td{border:1px solid #fff;text-align:center;min-width:2.6rem}.matrix td:first-child{text-align:right}\
+.matrix th{font-weight:500;font-size:.8rem;vertical-align:bottom}\
+.hash{font-family:monospace;font-size:.8rem;color:#6b7785;word-break:break-all}\
+.tiles{display:flex;flex-wrap:wrap;gap:.8rem;margin:1.2rem 0}\
+.tile{border:1px solid #dde3ea;border-radius:.5rem;padding:.6rem 1rem;max-width:13rem}\
+.tile b{display:block;font-size:1.6rem;font-weight:600;color:#1f61ab}.tile span{font-size:.82rem;color:#46535f}\
+details{margin:.4rem 0}summary{cursor:pointer;color:#46535f}\
 svg{max-width:100%}svg text{font:11px system-ui,sans-serif;fill:#46535f}";
 
 /// The report of the model in the file of that name.
@@ -68,38 +78,46 @@ fn scores(page: &mut String, set: &LabelledSet, judged: &Judged) -> Result {
     comparison(page, evaluation)?;
     per_class(page, evaluation)?;
     matrix(page, evaluation)?;
+    by_run(page, evaluation)?;
     writeln!(page, "<h2 id=\"pr\">Precision over recall</h2><div class=\"plots\">")?;
     for (k, class) in evaluation.classes.iter().enumerate().filter(|(_, class)| class.rows > 0) {
         let points = curve(&judged.shares, &actual, classes, k);
         let caption = format!("{}, area {}", escape(&class.name), number(class.pr_auc));
-        plot(page, "pr-curve", &caption, "recall", "precision", &steps(&points))?;
+        let share = class.rows as f64 / evaluation.rows.max(1) as f64;
+        page.push_str(&plot::precision_recall(&caption, &points, share));
     }
     writeln!(page, "</div><h2 id=\"reliability\">Reliability</h2><div class=\"plots\">")?;
     let bins = reliability(&judged.shares, &actual, &winners(&judged.shares, classes), classes);
     let caption = format!("expected calibration error {:.3}", evaluation.ece);
-    plot(
-        page,
-        "reliability-plot",
-        &caption,
-        "probability of the winner",
-        "share that was right",
-        &bars(&bins),
-    )?;
+    page.push_str(&plot::reliability(&caption, &bins));
     writeln!(page, "</div>")?;
     importance(page, evaluation)
 }
 
-fn comparison(page: &mut String, evaluation: &Evaluation) -> Result {
-    writeln!(page, "<h2 id=\"scores\">Beside simpler models</h2>")?;
-    writeln!(page, "<table><tr><th>model</th><th>macro F1</th><th>MCC</th></tr>")?;
-    let mut row = |name: &str, macro_f1: f64, mcc: f64| {
-        writeln!(page, "<tr><td>{}</td><td>{macro_f1:.3}</td><td>{mcc:.3}</td></tr>", escape(name))
+/// The figures that people look for first.
+fn tiles(page: &mut String, evaluation: &Evaluation) -> Result {
+    let mut tile = |value: String, name: &str| {
+        writeln!(page, "<div class=\"tile\"><b>{value}</b><span>{name}</span></div>")
     };
-    row("this model", evaluation.macro_f1, evaluation.mcc)?;
-    for baseline in &evaluation.baselines {
-        row(&baseline.name, baseline.macro_f1, baseline.mcc)?;
+    tile(format!("{:.3}", evaluation.macro_f1), "macro F1 of rows")?;
+    if let Some(targets) = &evaluation.targets {
+        tile(format!("{:.3}", targets.macro_f1), "macro F1 of verdicts on a server and window")?;
     }
-    writeln!(page, "</table>")?;
+    tile(format!("{:.3}", evaluation.mcc), "Matthews correlation")?;
+    tile(format!("{:.3}", evaluation.ece), "calibration error")?;
+    if let Some(alarms) = evaluation.false_alarms_per_hour {
+        tile(format!("{alarms:.1}"), &format!("false alarms per hour at a probability of {ALARM}"))?;
+    }
+    Ok(())
+}
+
+fn comparison(page: &mut String, evaluation: &Evaluation) -> Result {
+    writeln!(page, "<div class=\"tiles\">")?;
+    tiles(page, evaluation)?;
+    writeln!(page, "</div><h2 id=\"scores\">Beside simpler models</h2><p>Macro F1 on the same rows.</p>")?;
+    let mut rows = vec![("this model", evaluation.macro_f1)];
+    rows.extend(evaluation.baselines.iter().map(|baseline| (baseline.name.as_str(), baseline.macro_f1)));
+    page.push_str(&plot::bars("baseline-plot", "macro F1 beside simpler models", &rows, 1.0, 3));
     if !evaluation.folds.is_empty() {
         let (mean, deviation) = mean_and_deviation(&evaluation.folds);
         let folds = evaluation.folds.len();
@@ -108,24 +126,9 @@ fn comparison(page: &mut String, evaluation: &Evaluation) -> Result {
             "<p>Macro F1 over {folds} folds of the other recordings: {mean:.3} &plusmn; {deviation:.3}.</p>"
         )?;
     }
-    if let Some(score) = &evaluation.out_of_bag {
-        writeln!(page, "<p>{}.</p>", capitalized(&out_of_bag_in_words(score)))?;
-    }
-    if let Some(targets) = &evaluation.targets {
-        let (verdicts, macro_f1) = (targets.verdicts, targets.macro_f1);
-        writeln!(
-            page,
-            "<p>Macro F1 of {verdicts} verdicts on a server and window (mean of its rows): {macro_f1:.3}.</p>"
-        )?;
-    }
-    match evaluation.false_alarms_per_hour {
+    match &evaluation.out_of_bag {
         None => Ok(()),
-        Some(alarms) => {
-            writeln!(
-                page,
-                "<p>{alarms:.1} false alarms per hour of normal windows, at a probability of {ALARM}.</p>"
-            )
-        }
+        Some(score) => writeln!(page, "<p>{}.</p>", capitalized(&out_of_bag_in_words(score))),
     }
 }
 
@@ -166,57 +169,41 @@ fn matrix(page: &mut String, evaluation: &Evaluation) -> Result {
     writeln!(page, "</table></div>")
 }
 
-/// Both axes from 0 to 1; `marks` is what is drawn inside.
-fn plot(page: &mut String, kind: &str, caption: &str, x: &str, y: &str, marks: &str) -> Result {
-    let (left, top) = (36.0, 10.0);
+/// How much of every class is found in runs of each severity, and in those that differ otherwise.
+fn by_run(page: &mut String, evaluation: &Evaluation) -> Result {
+    for key in KEYS {
+        let values = values_of(&evaluation.runs, key);
+        if values.is_empty() || values.len() < 2 && key != SEVERITY {
+            continue;
+        }
+        let judged = evaluation.classes.iter().filter(|class| class.rows > 0);
+        let recalls = |label: u16| {
+            values.iter().map(|value| recall_at(evaluation, label, key, value)).collect::<Vec<_>>()
+        };
+        let classes: Vec<plot::Shaded<'_>> =
+            judged.map(|class| (class.name.as_str(), recalls(class.label))).collect();
+        writeln!(page, "<h2 id=\"{key}\">Recall by {key} of the run</h2>")?;
+        let kind = if key == SEVERITY { "severity-plot" } else { "run-plot" };
+        // More values than shades are told as numbers.
+        if values.len() <= plot::SHADES.len() {
+            page.push_str(&plot::dots(kind, &format!("recall by {key}"), &values, &classes));
+        }
+        recall_table(page, &values, &classes)?;
+    }
+    Ok(())
+}
+
+fn recall_table(page: &mut String, values: &[&str], classes: &[plot::Shaded<'_>]) -> Result {
+    let heads: String = values.iter().map(|value| format!("<th>{}</th>", escape(value))).collect();
     writeln!(
         page,
-        "<figure><svg class=\"{kind}\" role=\"img\" aria-label=\"{caption}\" viewBox=\"0 0 {} {}\" width=\"270\">\
-         <g transform=\"translate({left},{top})\"><path d=\"M0 0V{SIDE}H{SIDE}\" fill=\"none\" stroke=\"#8794a1\"/>\
-         {marks}<text x=\"-6\" y=\"4\" text-anchor=\"end\">1</text><text x=\"-6\" y=\"{SIDE}\" text-anchor=\"end\">0</text>\
-         <text x=\"{SIDE}\" y=\"{}\" text-anchor=\"end\">1</text><text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{x}</text>\
-         <text x=\"-{}\" y=\"-10\" transform=\"rotate(-90)\" text-anchor=\"middle\">{y}</text></g></svg>\
-         <figcaption>{caption}</figcaption></figure>",
-        SIDE + 60.0,
-        SIDE + 40.0,
-        SIDE + 14.0,
-        SIDE / 2.0,
-        SIDE + 26.0,
-        SIDE / 2.0
-    )
-}
-
-/// A curve of steps: precision holds back to the recall before.
-fn steps(points: &[Point]) -> String {
-    let mut path = String::new();
-    let mut last = 0.0;
-    for (number, point) in points.iter().enumerate() {
-        let (x, y) = (point.recall * SIDE, (1.0 - point.precision) * SIDE);
-        let _ = if number == 0 { write!(path, "M{last:.1} {y:.1}") } else { write!(path, "V{y:.1}") };
-        let _ = write!(path, "H{x:.1}");
-        last = x;
+        "<details><summary>as numbers</summary><div class=\"wide\"><table><tr><th>class</th>{heads}</tr>"
+    )?;
+    for (name, recalls) in classes {
+        let cells: String = recalls.iter().map(|recall| format!("<td>{}</td>", number(*recall))).collect();
+        writeln!(page, "<tr><td>{}</td>{cells}</tr>", escape(name))?;
     }
-    format!("<path d=\"{path}\" fill=\"none\" stroke=\"#1f61ab\" stroke-width=\"2\"/>")
-}
-
-fn bars(bins: &[Bin]) -> String {
-    let mut marks = format!("<path d=\"M0 {SIDE}L{SIDE} 0\" stroke=\"#c3ccd5\" stroke-dasharray=\"4 3\"/>");
-    let width = SIDE / bins.len() as f64;
-    for (number, bin) in bins.iter().enumerate().filter(|(_, bin)| bin.rows > 0) {
-        let height = bin.accuracy * SIDE;
-        let _ = write!(
-            marks,
-            "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{height:.1}\" fill=\"#1f61ab\" fill-opacity=\".6\">\
-             <title>{} rows, confidence {:.3}, right {:.3}</title></rect>",
-            number as f64 * width,
-            SIDE - height,
-            width - 1.0,
-            bin.rows,
-            bin.confidence,
-            bin.accuracy
-        );
-    }
-    marks
+    writeln!(page, "</table></div></details>")
 }
 
 fn importance(page: &mut String, evaluation: &Evaluation) -> Result {
@@ -225,37 +212,42 @@ fn importance(page: &mut String, evaluation: &Evaluation) -> Result {
     writeln!(
         page,
         "<h2 id=\"importance\">What matters</h2><p>Loss of macro F1 where an input's values are shuffled among the \
-         held-out rows.</p><svg class=\"importance-plot\" role=\"img\" aria-label=\"importance\" \
-         viewBox=\"0 0 620 {}\" width=\"620\">",
-        shown.len() * 20 + 4
+         held-out rows.</p>"
     )?;
-    for (number, importance) in shown.iter().enumerate() {
-        let (y, width) = (number * 20 + 2, importance.loss / most.loss * 330.0);
-        write!(
-            page,
-            "<text x=\"200\" y=\"{}\" text-anchor=\"end\">{}</text><rect x=\"206\" y=\"{y}\" width=\"{width:.1}\" \
-             height=\"15\" fill=\"#1f61ab\"/><text x=\"{:.1}\" y=\"{}\">{:.4}</text>",
-            y + 12,
-            escape(&importance.input),
-            212.0 + width,
-            y + 12,
-            importance.loss
-        )?;
-    }
-    writeln!(page, "</svg>")
+    let rows: Vec<(&str, f64)> =
+        shown.iter().map(|importance| (importance.input.as_str(), importance.loss)).collect();
+    page.push_str(&plot::bars("importance-plot", "importance", &rows, most.loss, 4));
+    Ok(())
 }
 
 /// What the training rows looked like: where live rows differ from it, the model is out of its depth.
 fn drift(page: &mut String, model: &Model) -> Result {
     writeln!(
         page,
-        "<h2 id=\"drift\">Training distribution</h2><p>The baseline against which drift is measured.</p><div \
-         class=\"wide\"><table><tr><th>input</th><th>usual</th><th>minimum</th><th>5 %</th><th>median</th><th>95 %</th>\
-         <th>maximum</th><th>not measured</th></tr>"
+        "<h2 id=\"drift\">Training distribution</h2><p>The baseline against which drift is measured: for each input \
+         the range, the middle nine tenths, the median and, as a dot, what is usual without a fault. Every line has its \
+         own scale.</p>"
+    )?;
+    let mut spreads: Vec<plot::Spread<'_>> = Vec::new();
+    for name in drift_inputs(model) {
+        let at = model.inputs().iter().position(|input| input.name == name);
+        let Some((input, profile)) = at.map(|at| (&model.inputs()[at], &model.profile()[at])) else {
+            continue;
+        };
+        if profile.quantiles[0] < profile.quantiles[QUANTILES - 1] {
+            let quantiles = SHOWN_QUANTILES.map(|at| profile.quantiles[at]);
+            spreads.push(plot::Spread { name: &input.name, quantiles, usual: profile.usual });
+        }
+    }
+    page.push_str(&plot::spreads("drift-plot", "training distribution", &spreads));
+    writeln!(
+        page,
+        "<details><summary>all inputs as numbers</summary><div class=\"wide\"><table><tr><th>input</th><th>usual</th>\
+         <th>minimum</th><th>5 %</th><th>median</th><th>95 %</th><th>maximum</th><th>not measured</th></tr>"
     )?;
     for (input, profile) in model.inputs().iter().zip(model.profile()) {
         let value = |value: f32| if value.is_nan() { "-".to_owned() } else { format!("{value}") };
-        let quantiles = [0, 1, 10, 19, 20].map(|at| value(profile.quantiles[at])).join("</td><td>");
+        let quantiles = SHOWN_QUANTILES.map(|at| value(profile.quantiles[at])).join("</td><td>");
         writeln!(
             page,
             "<tr><td>{}</td><td>{}</td><td>{quantiles}</td><td>{:.1} %</td></tr>",
@@ -264,9 +256,25 @@ fn drift(page: &mut String, model: &Model) -> Result {
             f64::from(profile.missing) * 100.0
         )?;
     }
-    writeln!(page, "</table></div>")
+    writeln!(page, "</table></div></details>")
 }
 
-fn escape(text: &str) -> String {
+/// The inputs that the drift plot shows: those that matter most, or the first that the model looks at.
+fn drift_inputs(model: &Model) -> Vec<&str> {
+    let important = model.meta().evaluation.iter().flat_map(|evaluation| &evaluation.importance);
+    let mut names: Vec<&str> = important.map(|importance| importance.input.as_str()).take(INPUTS).collect();
+    if names.is_empty() {
+        let inputs = model.inputs().iter().enumerate();
+        names = inputs
+            .filter(|(at, _)| model.forest().uses(*at))
+            .map(|(_, input)| input.name.as_str())
+            .take(INPUTS)
+            .collect();
+    }
+    names
+}
+
+/// Text as it stands between tags or in an attribute.
+pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -2,6 +2,7 @@
 
 mod card;
 mod html;
+mod plot;
 
 pub use card::card;
 pub use html::html;

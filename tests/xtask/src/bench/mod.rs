@@ -3,6 +3,7 @@
 mod capture;
 mod measure;
 mod replay;
+mod train;
 
 use cli::Exit;
 
@@ -13,11 +14,14 @@ pub enum Bench {
     Capture(capture::Args),
     /// Features by `replay` beside libpcap, softflowd and nfstream: processor time, wall time, memory
     Replay(replay::Args),
+    /// Models by `train`: fitting and predicting beside scikit-learn
+    Train(train::Args),
 }
 
 pub fn run(bench: &Bench) -> anyhow::Result<Exit> {
     match bench {
         Bench::Capture(args) => capture::run(args),
         Bench::Replay(args) => replay::run(args),
+        Bench::Train(args) => train::run(args),
     }
 }
