@@ -6,7 +6,6 @@ mod import;
 mod info;
 mod mark;
 mod merge;
-mod protocols;
 mod record;
 mod recover;
 mod verify;

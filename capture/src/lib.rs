@@ -23,10 +23,12 @@ pub mod control;
 mod link;
 mod object;
 pub mod output;
+pub mod protocols;
 pub mod rights;
 mod sample;
 mod selection;
 pub mod source;
+pub mod watch;
 
 pub use clock::Clock;
 pub use link::{Interface, LinkLayer};

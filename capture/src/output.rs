@@ -201,6 +201,12 @@ impl Output {
         self.bounds.has_pieces()
     }
 
+    /// The file that holds what was seen at a time: the one that was written then, or the next that is still there.
+    pub fn file_at(&self, time: Timestamp) -> Option<&Path> {
+        let piece = self.pieces.iter().find(|piece| piece.end > time);
+        piece.map(|piece| piece.path.as_path()).or_else(|| self.writer.as_ref().map(Writer::path))
+    }
+
     /// Bytes on disk and events so far, in all pieces.
     pub fn progress(&self) -> (u64, u64) {
         let current = self.writer.as_ref().map_or(0, Writer::bytes_written);
@@ -281,6 +287,10 @@ mod tests {
         let all: Vec<Event> = pieces.iter().flat_map(|piece| read(&piece.path).1).collect();
         assert!((100..=110).contains(&all.len()), "{}", all.len());
         assert_eq!(all.last(), Some(&mark(999, None)));
+        let file = |second| output.file_at(Timestamp::from_secs(second)).unwrap().to_owned();
+        assert_eq!(file(0), pieces[0].path);
+        assert!(read(&file(950)).1.contains(&mark(950, None)));
+        assert!(!pieces.iter().any(|piece| piece.path == file(1000)));
         assert!(all.windows(2).all(|pair| (pair[1].time() - pair[0].time()) == Duration::from_secs(1)));
         let (header, _) = read(&pieces[0].path);
         assert_eq!((header.label, header.interfaces.len()), (Some(Label(4)), 1));

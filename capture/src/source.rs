@@ -58,6 +58,8 @@ pub enum Error {
     Thread(#[source] io::Error),
     #[error("cannot use the kernel's map {name}")]
     Map { name: &'static str, source: aya::maps::MapError },
+    #[error(transparent)]
+    Environment(#[from] hubble::EnvironmentError),
     #[error("a record of {length} bytes came from the kernel, not {expected}")]
     Record { length: usize, expected: usize },
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use capture::watch::WatchArgs;
 use clap::{Parser, Subcommand, ValueEnum};
 
 const EXAMPLES: &str = "\
@@ -14,6 +15,8 @@ Examples:
       and tell a receiver when a fault begins and when it is over
   infer --model model.flm --iface eth0 --policy policy.toml --state-dir /var/lib/faultline
       watch this node, and do what the policy says
+  infer --iface all --record box.mcap --keep 10m --listen 127.0.0.1:9464
+      watch this node, and keep the last ten minutes on disk
   infer policy check policy.toml
       say what is wrong with a policy before it is used
 
@@ -181,14 +184,22 @@ pub struct Run {
     #[arg(long, value_name = "FILE", required_unless_present = "iface", conflicts_with = "iface")]
     pub from: Option<PathBuf>,
 
-    /// Watch these interfaces of this node: names, patterns (lxc*), or `all` (needs CAP_BPF, CAP_NET_ADMIN and
-    /// CAP_PERFMON)
+    /// Watch these interfaces of this node: names, patterns (lxc*), or `all`; with them the kernel's events and the
+    /// state of node and pods (needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, and CAP_SYS_PTRACE for what pods tell;
+    /// what it does not need any more it drops once it has attached)
     #[arg(long, value_name = "IFACE")]
     pub iface: Vec<String>,
 
     /// Write what is watched into a recording as well
     #[arg(long, value_name = "FILE", requires = "iface")]
     pub record: Option<PathBuf>,
+
+    /// Of that recording keep only the last TIME on disk, in files FILE-00001.mcap and so on
+    #[arg(long, value_name = "TIME", requires = "record", value_parser = keep)]
+    pub keep: Option<Duration>,
+
+    #[command(flatten)]
+    pub watch: WatchArgs,
 
     /// Stop after this long
     #[arg(long, value_name = "TIME", requires = "iface", value_parser = duration)]
@@ -238,6 +249,14 @@ pub struct Run {
 
 fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; write it like 500ms, 30s or 10m"))
+}
+
+fn keep(text: &str) -> Result<Duration, String> {
+    let span = duration(text)?;
+    if span < Duration::from_secs(10) {
+        return Err("a black box holds 10 s or more".to_owned());
+    }
+    Ok(span)
 }
 
 impl Cli {

@@ -7,7 +7,6 @@
 mod args;
 mod backtest;
 mod commands;
-mod privileges;
 mod run;
 
 mod live;

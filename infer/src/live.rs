@@ -1,44 +1,52 @@
 //! EVENTS of this node as they happen, by capture's sources; written to a recording on the way where that is asked
 //! for.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use capture::source::{Source as _, tc};
-use capture::{Clock, Selection};
+use capture::output::{Bounds, Output};
+use capture::rights::{self, Needs};
+use capture::watch::Watch;
+use capture::{Clock, Sample, Selection};
 use event::{Event, Timestamp};
-use recording::{ClockPair, Header, Interface, Writer};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
+
+use crate::args::Run;
 
 /// This node, observed.
 pub struct Live {
-    packets: tc::Tc,
-    clock: Clock,
-    writer: Option<Writer>,
-    /// Interfaces that the recording knows.
-    interfaces: usize,
+    watch: Watch,
+    output: Option<Output>,
     events: Vec<Event>,
 }
 
 impl Live {
-    /// Attaches to the interfaces.
+    /// Attaches to the interfaces and the kernel's tracepoints, drops the rights that this took, and starts the other
+    /// sources.
     ///
     /// # Errors
     /// Where a right, a kernel feature or an interface is missing, or the recording cannot be created.
-    pub fn open(interfaces: &[String], record: Option<&Path>, node: &str) -> anyhow::Result<Self> {
-        let selection = Selection::parse(interfaces)?;
+    pub fn open(args: &Run, node: &str) -> anyhow::Result<Self> {
+        let selection = Selection::parse(&args.iface)?;
         let clock = Clock::start().context("cannot read the clocks")?;
-        let packets = tc::Tc::open(&selection, clock, tc::Options::default())?;
-        let names: Vec<&str> = packets.interfaces().map(|interface| interface.name.as_str()).collect();
-        info!(by = packets.attachment(), "watching {}", names.join(", "));
-        let writer = record.map(|path| create(path, &packets, &clock, node)).transpose()?;
-        let interfaces = packets.interfaces().count();
-        Ok(Self { packets, clock, writer, interfaces, events: Vec::new() })
+        let mut watch = args.watch.attach(&selection, Sample::ALL, clock)?;
+        drop_rights(args)?;
+        let names: Vec<&str> =
+            watch.packets().interfaces().map(|interface| interface.name.as_str()).collect();
+        info!(by = watch.packets().attachment(), "watching {}", names.join(", "));
+        let output = args.record.as_deref().map(|path| create(path, args, &watch, node)).transpose()?;
+        args.watch.start(&mut watch)?;
+        Ok(Self { watch, output, events: Vec::new() })
     }
 
     /// The time now, on the clock that events are stamped by.
     pub fn now(&self) -> Timestamp {
-        self.clock.now()
+        self.watch.clock().now()
+    }
+
+    /// The recording's file that holds what was seen at a time.
+    pub fn file_at(&self, time: Timestamp) -> Option<&Path> {
+        self.output.as_ref().and_then(|output| output.file_at(time))
     }
 
     /// The events that are there; none where the node was quiet.
@@ -48,7 +56,7 @@ impl Live {
     pub fn poll(&mut self) -> anyhow::Result<&[Event]> {
         self.events.clear();
         let events = &mut self.events;
-        self.packets.poll(&mut |event| events.push(event))?;
+        self.watch.poll(&mut |event| events.push(event))?;
         self.record();
         Ok(&self.events)
     }
@@ -60,13 +68,10 @@ impl Live {
     pub fn stop(&mut self) -> anyhow::Result<&[Event]> {
         self.events.clear();
         let events = &mut self.events;
-        self.packets.stop(&mut |event| events.push(event))?;
+        self.watch.stop(&mut |event| events.push(event))?;
         self.record();
-        if let Some(writer) = self.writer.take() {
-            let summary = writer.finish()?;
-            info!(events = summary.counts.total(), bytes = summary.bytes, "recorded");
-        }
-        let counters = self.packets.counters()?;
+        self.end_recording();
+        let counters = self.watch.packets().counters()?;
         info!(
             seen = counters.seen,
             packets = counters.packets,
@@ -74,56 +79,59 @@ impl Live {
             not_ip = counters.not_ip,
             "watched"
         );
+        self.watch.report()?;
         Ok(&self.events)
+    }
+
+    fn end_recording(&mut self) {
+        let Some(output) = self.output.take() else { return };
+        match output.finish(self.now()) {
+            Ok(written) => {
+                let files: Vec<String> =
+                    written.pieces.iter().map(|piece| piece.path.display().to_string()).collect();
+                let (events, bytes, removed) = (written.events, written.bytes, written.removed);
+                info!(events, bytes, files_removed = removed, "recorded {}", files.join(", "));
+            }
+            Err(error) => warn!("the recording has no end: {:#}", anyhow::Error::new(error)),
+        }
     }
 
     /// Writes what was polled down. A recording that fails ends, and is said; the watch goes on.
     fn record(&mut self) {
-        let Some(writer) = &mut self.writer else { return };
+        // Asked for in any case: snapshots name interfaces by their place among those that were told of.
+        let fresh = self.watch.fresh_interfaces();
+        let Some(output) = &mut self.output else { return };
         let mut write = || -> Result<(), recording::Error> {
-            for interface in self.packets.interfaces().skip(self.interfaces) {
-                writer.add_interface(&described(interface))?;
-                self.interfaces += 1;
-            }
             for event in &self.events {
-                writer.write(event)?;
+                output.write(event)?;
             }
-            writer.tick(self.clock.now())
+            for interface in &fresh {
+                output.add_interface(interface)?;
+            }
+            output.tick(self.watch.clock().now())
         };
         if let Err(error) = write() {
             warn!("{:#}; nothing more is recorded", anyhow::Error::new(error));
-            self.writer = None;
+            self.output = None;
         }
     }
 }
 
-fn create(path: &Path, packets: &tc::Tc, clock: &Clock, node: &str) -> anyhow::Result<Writer> {
-    let (monotonic, wall) = clock.pair();
-    let header = Header {
-        node: node.to_owned(),
-        boot_id: std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-            .unwrap_or_default()
-            .trim()
-            .to_owned(),
-        kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
-        tool: format!("infer {}", env!("CARGO_PKG_VERSION")),
-        command: std::env::args().collect::<Vec<_>>().join(" "),
-        clocks: vec![ClockPair { monotonic, wall }],
-        interfaces: packets.interfaces().map(described).collect(),
-        ..Header::default()
-    };
-    Ok(Writer::create(path, &header, recording::Options::default())?)
+/// Everything is attached: what is not needed any more goes, before there are threads.
+fn drop_rights(args: &Run) -> anyhow::Result<()> {
+    let file = args.record.as_deref().and_then(Path::parent);
+    let folder = file.or(args.state_dir.as_deref()).map_or(PathBuf::new(), Path::to_owned);
+    let kept = rights::keep_only(&Needs { processes: args.watch.reads_processes(), folder }, None)?;
+    let names: Vec<String> = kept.iter().map(ToString::to_string).collect();
+    debug!("rights kept: {}", names.join(", "));
+    Ok(())
 }
 
-fn described(interface: &capture::Interface) -> Interface {
-    Interface {
-        name: interface.name.clone(),
-        index: Some(interface.index),
-        link_type: interface.link_layer.map(capture::LinkLayer::link_type),
-    }
-}
-
-/// The name of this node.
-pub fn node() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
+fn create(path: &Path, args: &Run, watch: &Watch, node: &str) -> anyhow::Result<Output> {
+    let mut header = watch.header(format!("infer {}", env!("CARGO_PKG_VERSION")));
+    node.clone_into(&mut header.node);
+    let bounds = args.keep.map_or_else(Bounds::default, |span| {
+        Bounds::black_box(event::Duration::from_nanos(i64::try_from(span.as_nanos()).unwrap_or(i64::MAX)))
+    });
+    Ok(Output::create(path, header, recording::Options::default(), bounds)?)
 }

@@ -87,6 +87,11 @@ impl Pipeline {
         self.length
     }
 
+    /// How long after its end a window is kept open.
+    pub const fn lateness(&self) -> Duration {
+        self.settings.lateness
+    }
+
     /// What the engine counted.
     pub fn counts(&self) -> features::Counts {
         self.engine.counts()

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
+use capture::watch::host;
 use cli::{Exit, Interrupt};
 use event::{Event, Packet};
 use model::Model;
@@ -17,11 +18,10 @@ use crate::audit::Audit;
 use crate::classify::{Classifier, Doubts};
 use crate::deliver::Store;
 use crate::incident::Tracker;
-use crate::live::{self, Live};
+use crate::live::Live;
 use crate::observe::{Command, Observed};
 use crate::pipeline::{Pipeline, Settings};
 use crate::policy::{Mode, Policy, ReceiverSettings, Route, Secrets};
-use crate::privileges;
 use crate::receivers::Receivers;
 use crate::sink::{Parts, Sink};
 use crate::source::{Item, Source};
@@ -168,10 +168,8 @@ impl Feed {
         match &args.from {
             Some(path) => Ok(Self::File(Source::open(path)?)),
             None => {
-                let node = args.node.clone().unwrap_or_else(live::node);
-                let live = Live::open(&args.iface, args.record.as_deref(), &node)?;
-                privileges::drop_others();
-                Ok(Self::Live(Box::new(live)))
+                let node = args.node.clone().unwrap_or_else(host);
+                Ok(Self::Live(Box::new(Live::open(args, &node)?)))
             }
         }
     }
@@ -179,7 +177,7 @@ impl Feed {
     fn node(&self, args: &Run) -> String {
         let own = || match self {
             Self::File(source) => source.node().map(str::to_owned).unwrap_or_default(),
-            Self::Live(_) => live::node(),
+            Self::Live(_) => host(),
         };
         args.node.clone().unwrap_or_else(own)
     }
@@ -238,6 +236,8 @@ fn watch<W: Write>(
     while !interrupt.is_raised() && end.is_none_or(|end| Instant::now() < end) {
         // Taken before the poll: whatever the poll does not bring arrives later than this.
         let now = live.now();
+        let closing = now - pipeline.lateness() - pipeline.window();
+        sink.set_recording(live.file_at(closing.window_start(pipeline.window())));
         let is_quiet = {
             let events = live.poll()?;
             push_all(events, pipeline, sink)?;

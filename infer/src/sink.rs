@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use event::{Duration, Label, Timestamp};
@@ -51,7 +52,7 @@ pub struct Sink<W> {
     print: Print,
     node: String,
     window: Duration,
-    recording: Option<String>,
+    recording: Option<PathBuf>,
     /// Whether anything is kept for another run.
     is_kept: bool,
     decider: Decider,
@@ -80,19 +81,17 @@ impl<W: Write> Sink<W> {
     /// Where a template of the policy cannot be used.
     pub fn new(args: &Run, out: W, parts: Parts) -> anyhow::Result<Self> {
         let Parts { policy, node, limit, window, receivers, observed, audit } = parts;
-        let file = args.from.as_ref().or(args.record.as_ref()).and_then(|path| path.file_name());
-        let recording = file.map(|name| name.to_string_lossy().into_owned());
-        let renderer = Renderer::new(&policy, window, recording.clone())?;
+        let renderer = Renderer::new(&policy, window)?;
         let own = own_targets(&policy, args.listen);
         let is_kept = args.state_dir.is_some() && args.from.is_none();
         let decider = Decider::new(policy, limit, own);
         let (print, summary) = (args.print, Summary::default());
-        Ok(Self {
+        let mut sink = Self {
             out,
             print,
             node,
             window,
-            recording,
+            recording: None,
             is_kept,
             decider,
             renderer,
@@ -100,7 +99,23 @@ impl<W: Write> Sink<W> {
             receivers,
             observed,
             summary,
-        })
+        };
+        sink.set_recording(args.from.as_deref());
+        Ok(sink)
+    }
+
+    /// The file that holds what the node saw in the window that closes next.
+    pub fn set_recording(&mut self, file: Option<&Path>) {
+        if self.recording.as_deref() == file {
+            return;
+        }
+        self.recording = file.map(Path::to_owned);
+        self.name_recording();
+    }
+
+    fn name_recording(&mut self) {
+        let name = self.recording.as_deref().and_then(Path::file_name);
+        self.renderer.set_recording(name.map(|name| name.to_string_lossy().into_owned()));
     }
 
     /// Goes on where an earlier run stopped.
@@ -288,9 +303,10 @@ impl<W: Write> Sink<W> {
 
     /// Another policy from now on.
     pub fn set_policy(&mut self, policy: Policy) -> anyhow::Result<()> {
-        let renderer = Renderer::new(&policy, self.window, self.recording.clone())?;
+        let renderer = Renderer::new(&policy, self.window)?;
         self.receivers.apply(&policy)?;
         self.renderer = renderer;
+        self.name_recording();
         self.decider.set_policy(policy);
         Ok(())
     }

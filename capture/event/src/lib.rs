@@ -71,6 +71,19 @@ impl Event {
         }
     }
 
+    /// Lets it arrive no earlier than `at`: whoever hands events on learned of them by then.
+    pub fn arrive_after(&mut self, at: Timestamp) {
+        let arrival = match self {
+            Self::Packet(e) => &mut e.arrival,
+            Self::Kernel(e) => &mut e.arrival,
+            Self::L7(e) => &mut e.arrival,
+            Self::System(e) => &mut e.arrival,
+            Self::Mark(e) => &mut e.arrival,
+            Self::Loss(e) => &mut e.arrival,
+        };
+        *arrival = at.max(*arrival);
+    }
+
     /// Where it came from. Events order by (time, source, order of arrival within the source).
     pub fn source(&self) -> Source {
         match self {

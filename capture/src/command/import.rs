@@ -6,14 +6,13 @@ use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use capture::protocols::{self, Protocol};
 use clap::{Args, ValueEnum};
 use cli::{Exit, Interrupt};
 use dissect::{Capture, L7};
 use event::{Event, L7Flow, Label, Loss, LossCause, Source, Timestamp};
 use hubble::{Converter, JsonReader};
 use recording::{Header, Interface, Options, Writer};
-
-use super::protocols::{self, Protocol};
 
 /// Turn pcap and pcapng files, and Hubble's flows, into a recording
 ///

@@ -1,11 +1,10 @@
 //! `capture record`: this node, live, into a recording.
 
-mod application;
 mod arguments;
 mod dump;
 mod edit;
-mod header;
 mod live;
+mod path;
 mod recorder;
 
 use std::collections::BTreeMap;
@@ -16,12 +15,14 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use capture::anonymize::{Anonymizer, Key};
 use capture::output::{Bounds, Output, Written};
-use capture::source::{kernel, system, tc};
+use capture::source::tc;
+use capture::watch::{Watch, WatchArgs};
 use capture::{Clock, Sample, Selection, rights};
 use cli::{Exit, Interrupt};
-use event::Label;
+use event::{Label, NameMap};
+use recording::Header;
 
-use arguments::{interval, ring_size, seconds, size, span};
+use arguments::{seconds, size, span};
 use edit::Edit;
 use recorder::Recorder;
 
@@ -65,13 +66,10 @@ pub struct Record {
     #[arg(long, value_name = "KEYFILE", help_heading = "Content")]
     anonymize: Option<PathBuf>,
 
-    /// Leave out the kernel's events
-    #[arg(long, help_heading = "Content")]
-    no_kernel_events: bool,
-
-    /// Room for packets between kernel and recorder, in KiB; a power of two
-    #[arg(long, value_name = "KIB", default_value_t = 8192, value_parser = ring_size, help_heading = "Bounds")]
-    ring_size: u32,
+    /// Names of addresses, written into the recording for flows that nothing else names: lines of
+    /// `ADDRESS[/BITS] namespace=NAME pod=NAME service=NAME`, each of which may be left out
+    #[arg(long, value_name = "FILE", conflicts_with = "anonymize", help_heading = "Content")]
+    names: Option<PathBuf>,
 
     /// Begin a new file when one has this size: FILE-00001.mcap and so on
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Bounds")]
@@ -104,19 +102,7 @@ pub struct Record {
     user: Option<String>,
 
     #[command(flatten)]
-    application: application::ApplicationArgs,
-
-    /// Seconds between two snapshots of processor, memory, disks, processes and pods; 0: none
-    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = interval, help_heading = "System")]
-    system_interval: f64,
-
-    /// Where the node's /proc is; /host/proc inside a container
-    #[arg(long, value_name = "PATH", default_value = "/proc", help_heading = "System")]
-    proc_root: PathBuf,
-
-    /// Where the node's cgroups are mounted
-    #[arg(long, value_name = "PATH", default_value = "/sys/fs/cgroup", help_heading = "System")]
-    cgroup_root: PathBuf,
+    watch: WatchArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -144,20 +130,15 @@ impl Record {
         let clock = Clock::start().context("cannot read the clocks")?;
         // Before rights are dropped: it is the user's who started this.
         let anonymizer = self.anonymizer()?;
-        let names = self.application.names()?;
-        let options = tc::Options {
-            ring_size: self.ring_size << 10,
-            sample: self.sample.get(),
-            payload: self.application.payload(),
-        };
-        let source = tc::Tc::open(&selection, clock, options)?;
-        let kernel = if self.no_kernel_events { None } else { kernel_events(clock) };
+        let names = self.names()?;
+        let mut watch = self.watch.attach(&selection, self.sample, clock)?;
         self.drop_rights()?;
         let path = match &self.output {
             Some(path) => path.clone(),
-            None => header::default_path(clock.now())?,
+            None => path::default_path(clock.now())?,
         };
-        let mut header = header::header(self, &source, &clock);
+        let tool = format!("capture {}", env!("CARGO_PKG_VERSION"));
+        let mut header = Header { label: self.label, ..watch.header(tool) };
         header.metadata.extend(names.map(|names| (event::NAMES_KEY.to_owned(), names)));
         let mut edit = Edit::new(self.sample, anonymizer);
         edit.header(&mut header);
@@ -166,29 +147,26 @@ impl Record {
             Some(user) => created.with_context(|| format!("as the user {user}"))?,
             None => created?,
         };
+        self.watch.start(&mut watch)?;
+        let source = watch.packets();
         let names: Vec<&str> = source.interfaces().map(|interface| interface.name.as_str()).collect();
         tracing::info!(path = %path.display(), by = source.attachment(), "recording {}", names.join(", "));
 
         let end = (self.duration > 0.0).then(|| Instant::now() + Duration::from_secs_f64(self.duration));
-        let mut recorder = Recorder::new(self, source, kernel, output, edit, path, clock)?;
+        let mut recorder = Recorder::new(self, watch, output, edit, path)?;
         let recorded = recorder.record(&interrupt, end);
         // Closed in any case: what was recorded until a failure stays readable.
-        let written = match (&recorded, account(&recorder.source)) {
+        let written = match (&recorded, account(recorder.watch.packets())) {
             (Ok(()), Ok(account)) => recorder.output.finish_with(clock.now(), account),
             _ => recorder.output.finish(clock.now()),
         };
         let dumped = recorder.dumps.join();
-        match recorder.source.payload_counters() {
-            Ok(counters) => counters.iter().for_each(application::report_payload),
-            Err(error) => tracing::warn!("payload: {error}"),
-        }
-        recorder.hubble.iter().for_each(application::report);
         if recorder.unwritten > 0 {
             tracing::warn!(unwritten = recorder.unwritten, "events came that could not be written any more");
         }
         let reported = written
             .map_err(anyhow::Error::from)
-            .and_then(|written| report(&recorder.source, recorder.kernel.as_ref(), &recorder.edit, &written));
+            .and_then(|written| report(&recorder.watch, &recorder.edit, &written));
         recorded.and(reported)?;
         anyhow::ensure!(dumped, "a dump failed");
         Ok(Exit::Done)
@@ -204,11 +182,20 @@ impl Record {
         Ok(Some(Anonymizer::new(&key)))
     }
 
+    /// The text of the file of names, which is as it should be.
+    fn names(&self) -> anyhow::Result<Option<String>> {
+        let Some(path) = &self.names else { return Ok(None) };
+        let failed = || format!("cannot read {}", path.display());
+        let text = std::fs::read_to_string(path).with_context(failed)?;
+        text.parse::<NameMap>().with_context(|| path.display().to_string())?;
+        Ok(Some(text))
+    }
+
     /// Everything is attached: what is not needed any more goes, before there are threads.
     fn drop_rights(&self) -> anyhow::Result<()> {
         let folder = self.output.as_deref().map_or(Some(Path::new("recordings")), Path::parent);
         let needs = rights::Needs {
-            processes: self.system_interval > 0.0,
+            processes: self.watch.reads_processes(),
             folder: folder.unwrap_or(Path::new("/")).to_owned(),
         };
         let user = self.user.as_deref().map(rights::user).transpose()?;
@@ -229,39 +216,6 @@ impl Record {
             },
         }
     }
-
-    fn system(&self, clock: Clock) -> anyhow::Result<Option<system::System>> {
-        if self.system_interval == 0.0 {
-            return Ok(None);
-        }
-        let options = system::Options {
-            interval: Duration::from_secs_f64(self.system_interval),
-            proc_root: self.proc_root.clone(),
-            cgroup_root: self.cgroup_root.clone(),
-        };
-        Ok(Some(system::System::start(options, clock)?))
-    }
-}
-
-/// The kernel's events; without them packets are recorded all the same.
-fn kernel_events(clock: Clock) -> Option<kernel::Kernel> {
-    match kernel::Kernel::open(clock, kernel::Options::default()) {
-        Ok(kernel) => {
-            for missing in kernel.missing() {
-                tracing::warn!(
-                    "not recorded: {} ({}: {})",
-                    missing.tells,
-                    missing.tracepoint,
-                    missing.reason
-                );
-            }
-            Some(kernel)
-        }
-        Err(error) => {
-            tracing::warn!("no kernel events are recorded: {:#}", anyhow::Error::from(error));
-            None
-        }
-    }
 }
 
 /// What became of every packet that the programs saw: the first number is the sum of the others.
@@ -278,13 +232,8 @@ fn account(source: &tc::Tc) -> anyhow::Result<BTreeMap<String, String>> {
     Ok(counts.into_iter().map(|(name, count)| (format!("packets_{name}"), count.to_string())).collect())
 }
 
-fn report(
-    source: &tc::Tc,
-    kernel: Option<&kernel::Kernel>,
-    edit: &Edit,
-    written: &Written,
-) -> anyhow::Result<()> {
-    let counters = source.counters()?;
+fn report(watch: &Watch, edit: &Edit, written: &Written) -> anyhow::Result<()> {
+    let counters = watch.packets().counters()?;
     let tc::Counters { seen, packets, lost, unreadable, not_ip, not_sampled, fragments_unmatched } = counters;
     #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
     let each = if packets == 0 { 0.0 } else { written.bytes as f64 / packets as f64 };
@@ -301,10 +250,7 @@ fn report(
         bytes_per_packet = format_args!("{each:.1}"),
         "recorded"
     );
-    if let Some(kernel) = kernel {
-        let kernel::Counters { seen, events, lost, filtered, unreadable } = kernel.counters()?;
-        tracing::info!(seen, events, lost, filtered, unreadable, "kernel events");
-    }
+    watch.report()?;
     if edit.left_out() > 0 {
         tracing::info!(
             left_out = edit.left_out(),

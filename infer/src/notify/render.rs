@@ -24,14 +24,19 @@ pub struct Renderer {
 impl Renderer {
     /// # Errors
     /// Where a template cannot be used.
-    pub fn new(policy: &Policy, window: Duration, recording: Option<String>) -> anyhow::Result<Self> {
+    pub fn new(policy: &Policy, window: Duration) -> anyhow::Result<Self> {
         let mut templates = BTreeMap::new();
         for (name, receiver) in &policy.receivers {
             if let Some(path) = &receiver.template {
                 templates.insert(name.clone(), Template::load(path)?);
             }
         }
-        Ok(Self { templates, window, recording })
+        Ok(Self { templates, window, recording: None })
+    }
+
+    /// The file that holds what the node saw, from now on.
+    pub fn set_recording(&mut self, recording: Option<String>) {
+        self.recording = recording;
     }
 
     /// The messages that the decisions of one window make, in their order.

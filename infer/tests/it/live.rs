@@ -1,11 +1,14 @@
 //! The whole daemon in a network namespace: real packets, a real receiver, a policy that enforces.
 
+use std::collections::BTreeMap;
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use event::Source;
 use infer::notify::{SigningKeys, Verifier};
 
 use crate::binary::{infer, lines, stderr};
@@ -141,6 +144,15 @@ fn wait_for(receiver: &Receiver, port: u16, count: usize) {
     }
 }
 
+/// Events of a recording by source.
+fn recorded(path: &Path) -> BTreeMap<Source, usize> {
+    let mut counts = BTreeMap::new();
+    for event in recording::Reader::open(path).unwrap().events() {
+        *counts.entry(event.unwrap().source()).or_default() += 1;
+    }
+    counts
+}
+
 struct Scene {
     folder: tempfile::TempDir,
     receiver: Receiver,
@@ -232,7 +244,10 @@ fn a_fault_is_seen_acted_on_and_seen_to_end() {
     assert_eq!(event["data"]["mode"], "enforce");
     assert_eq!(event["data"]["action"]["name"], "restart");
     assert!(event["data"]["action"]["expires"].is_string());
-    // What was recorded on the way gives the same verdicts, byte for byte.
+    // Every source is in the recording, and it gives the same verdicts, byte for byte.
+    let counts = recorded(&scene.folder.path().join("run0.mcap"));
+    let sources = [Source::Packets, Source::Kernel, Source::System];
+    assert!(sources.iter().all(|source| counts.contains_key(source)), "{counts:?}");
     let replayed = infer(scene.folder.path())
         .args(["--model", "model.flm", "--from", "run0.mcap", "--lateness", "500ms"])
         .output()
@@ -305,4 +320,51 @@ fn an_action_waits_for_a_person_and_a_restart_forgets_nothing() {
     for part in ["\"taken\":false", "all in", "\"kind\":\"approval\"", "\"kind\":\"cleared\""] {
         assert!(audit.contains(part), "{part}: {audit}");
     }
+}
+
+/// The capabilities in force of a process, as the kernel's mask.
+fn capabilities(daemon: &Daemon) -> u64 {
+    let status = format!("/proc/{}/status", daemon.0.as_ref().unwrap().id());
+    let status = std::fs::read_to_string(status).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+    u64::from_str_radix(line.trim(), 16).unwrap()
+}
+
+#[test]
+fn a_watch_keeps_the_last_minutes_and_few_rights() {
+    const NAME: &str = "a_watch_keeps_the_last_minutes_and_few_rights";
+    if !inside(NAME) {
+        return;
+    }
+    let scene = Scene::new();
+    let child = infer(scene.folder.path())
+        .args(["--model", "model.flm", "--iface", "lo", "--lateness", "100ms", "--print", "none"])
+        .args(["--record", "box.mcap", "--keep", "10s", "--system-interval", "0.2"])
+        .args(["--webhook", &scene.receiver.url, "--listen", &format!("127.0.0.1:{}", scene.http)])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut daemon = Daemon(Some(child));
+    if !attached(&mut daemon, scene.http, NAME) {
+        return;
+    }
+    // CAP_NET_ADMIN (12), CAP_SYS_PTRACE (19), CAP_BPF (39), and for files of others CAP_DAC_OVERRIDE (1).
+    let allowed = 1u64 << 12 | 1 << 19 | 1 << 39 | 1 << 1;
+    assert_eq!(capabilities(&daemon) & !allowed, 0, "{:x}", capabilities(&daemon));
+    let bad = closed_port();
+    connect(bad, Duration::from_secs(14));
+    let output = daemon.stop();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let files: Vec<String> = std::fs::read_dir(scene.folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with("box-"))
+        .collect();
+    assert!((9..=13).contains(&files.len()), "{files:?}");
+    assert!(!files.contains(&"box-00001.mcap".to_owned()), "{files:?}");
+    // What the message names held what was seen then.
+    let fired = scene.receiver.requests().iter().map(Request::json).next().unwrap();
+    let file = fired["data"]["recording"]["file"].as_str().unwrap();
+    assert!(file.starts_with("box-0000"), "{file}");
 }

@@ -1,4 +1,4 @@
-//! Values of `capture record`'s flags: spans, sizes, intervals.
+//! Values of `capture record`'s flags: seconds, spans, sizes.
 
 pub(super) fn seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
@@ -36,28 +36,12 @@ pub(super) fn span(text: &str) -> Result<event::Duration, String> {
     }
 }
 
-pub(super) fn interval(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(seconds) if seconds == 0.0 || (0.1..=3600.0).contains(&seconds) => Ok(seconds),
-        _ => Err("0, or a number of seconds from 0.1 to 3600".to_owned()),
-    }
-}
-
-pub(super) fn ring_size(text: &str) -> Result<u32, String> {
-    match text.parse::<u32>() {
-        Ok(kibibytes) if kibibytes.is_power_of_two() && (4..=1 << 20).contains(&kibibytes) => Ok(kibibytes),
-        _ => Err("a power of two from 4 to 1048576".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn bounds_are_checked() {
-        assert!(ring_size("8192").is_ok());
-        assert!(ring_size("8191").is_err() && ring_size("2").is_err());
         assert_eq!((size("500"), size("2M"), size("1GiB")), (Ok(500), Ok(2 << 20), Ok(1 << 30)));
         assert!(size("0").is_err() && size("2X").is_err() && size("99999999999T").is_err());
         assert_eq!(span("10m"), Ok(event::Duration::from_secs(600)));

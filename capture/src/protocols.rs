@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use dissect::L7Options;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Protocol {
+pub enum Protocol {
     Dns,
     /// HTTP/1, HTTP/2 and gRPC
     Http,
@@ -16,7 +16,7 @@ pub(super) enum Protocol {
 }
 
 /// What to look for in payload.
-pub(super) fn options(protocols: &[Protocol], redact: bool) -> L7Options {
+pub fn options(protocols: &[Protocol], redact: bool) -> L7Options {
     let has = |protocol| protocols.contains(&protocol);
     L7Options {
         dns: has(Protocol::Dns),
