@@ -41,12 +41,6 @@ pub struct Classifier {
     doubts: Doubts,
 }
 
-/// A row's verdict, with the inputs that it was made from.
-pub struct Judged {
-    pub verdict: Verdict,
-    inputs: Vec<f32>,
-}
-
 impl Classifier {
     /// # Errors
     /// Where the model was trained on another schema.
@@ -76,16 +70,33 @@ impl Classifier {
         Duration::from_nanos(i64::try_from(self.model.meta().window_ns).unwrap_or(i64::MAX))
     }
 
-    /// Judges one row.
-    pub fn verdict(&self, row: &Row) -> Judged {
-        let inputs: Vec<f32> =
-            self.columns.iter().map(|(feature, column)| column.encode(&row[*feature])).collect();
-        let mut probabilities = vec![0.0; self.labels.len()];
-        self.model.predict(&inputs, &mut probabilities);
-        let (first, second) = two_largest(&probabilities);
+    /// Adds a row's inputs, in the order in which every model of this schema has them.
+    pub fn encode(&self, row: &Row, inputs: &mut Vec<f32>) {
+        inputs.extend(self.columns.iter().map(|(feature, column)| column.encode(&row[*feature])));
+    }
+
+    /// Inputs of a row.
+    pub const fn width(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// Judges rows by their inputs, laid out one after the other.
+    pub fn judge_rows(&self, rows: &[&Row], inputs: &[f32]) -> Vec<Verdict> {
+        let classes = self.labels.len();
+        let mut probabilities = vec![0.0; rows.len() * classes];
+        self.model.predict_batch(inputs, &mut probabilities);
+        let each = probabilities.chunks_exact(classes).zip(inputs.chunks_exact(self.width()));
+        rows.iter()
+            .zip(each)
+            .map(|(row, (probabilities, inputs))| self.verdict(row, inputs, probabilities))
+            .collect()
+    }
+
+    fn verdict(&self, row: &Row, inputs: &[f32], probabilities: &[f32]) -> Verdict {
+        let (first, second) = two_largest(probabilities);
         let label = self.labels[first];
-        let doubt = self.doubt(probabilities[first] - probabilities[second], &inputs);
-        let verdict = Verdict {
+        let doubt = self.doubt(probabilities[first] - probabilities[second], inputs);
+        Verdict {
             window: row.window,
             length: self.window(),
             flow_id: String::from_utf8_lossy(&row.flow_id).into_owned(),
@@ -102,8 +113,7 @@ impl Classifier {
             runner_up_confidence: probabilities[second],
             judge: Arc::clone(&self.judge),
             evidence: Vec::new(),
-        };
-        Judged { verdict, inputs }
+        }
     }
 
     fn doubt(&self, margin: f32, inputs: &[f32]) -> Option<Doubt> {
@@ -117,19 +127,22 @@ impl Classifier {
         (share > self.doubts.outside).then_some(Doubt::Range)
     }
 
-    /// The features that speak most for a verdict, the strongest first.
-    pub fn explain(&self, judged: &Judged) -> Vec<Evidence> {
-        let Some(class) = self.labels.iter().position(|label| *label == judged.verdict.label) else {
+    /// The features of a row that speak most for a verdict on it, the strongest first.
+    pub fn explain(&self, verdict: &Verdict, row: &Row) -> Vec<Evidence> {
+        let Some(class) = self.labels.iter().position(|label| *label == verdict.label) else {
             return Vec::new();
         };
-        let evidence = self.model.evidence(&judged.inputs, class, EVIDENCE).into_iter();
+        let mut inputs = Vec::with_capacity(self.width());
+        self.encode(row, &mut inputs);
+        let evidence = self.model.evidence(&inputs, class, EVIDENCE).into_iter();
         evidence
             .map(|part| {
                 let column = self.columns[part.input].1;
                 Evidence {
                     feature: column.name.to_owned(),
                     value: reading(column, part.value),
-                    usual: reading(column, part.usual),
+                    baseline: reading(column, part.usual),
+                    threshold: part.threshold.filter(|_| !matches!(column.input, Input::Category(_))),
                     weight: part.weight,
                 }
             })

@@ -1,11 +1,14 @@
 //! What the daemon tells of itself: metrics, health, incidents and verdicts over HTTP, and its state to systemd.
 
+mod drift;
 mod http;
 mod metrics;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
+use std::time::{Instant, SystemTime};
 
 use anyhow::Context as _;
 use event::Timestamp;
@@ -63,7 +66,7 @@ impl Observed {
         let judges: Vec<Judge> = classifiers.iter().map(|classifier| classifier.judge().clone()).collect();
         let (sender, commands) = mpsc::channel();
         let shared = Arc::new(Shared {
-            metrics: Metrics::new(&judges),
+            metrics: Metrics::new(classifiers, &made(args, classifiers.len())),
             ready: AtomicBool::new(false),
             state: RwLock::new(Arc::from("{\"incidents\":[],\"proposals\":[],\"storm\":false}")),
             verdicts: broadcast::Sender::new(BACKLOG),
@@ -127,11 +130,16 @@ impl Observed {
         }
     }
 
-    /// Takes note of a window that was dealt with.
+    /// A window that a poll at `polled` closed has its messages in their queues.
+    pub fn judged(&self, polled: Instant) {
+        self.shared.metrics.judged(polled);
+    }
+
+    /// Takes note of a window that was dealt with: when it ended, and its length in seconds.
     pub fn window(
         &self,
         judgement: &Judgement,
-        at: Timestamp,
+        at: (Timestamp, f64),
         tracker: &Tracker,
         proposals: &BTreeMap<String, Proposal>,
         receivers: &Receivers,
@@ -147,7 +155,16 @@ impl Observed {
     }
 }
 
-fn read_token(path: &std::path::Path) -> anyhow::Result<String> {
+/// When the models' files were written; that of the built-in model is this program's.
+fn made(args: &Run, models: usize) -> Vec<Option<SystemTime>> {
+    let modified = |path: &Path| std::fs::metadata(path).and_then(|file| file.modified()).ok();
+    if args.model.model.is_empty() {
+        return vec![std::env::current_exe().ok().and_then(|path| modified(&path)); models];
+    }
+    args.model.model.iter().map(|path| modified(path)).collect()
+}
+
+fn read_token(path: &Path) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let token = text.trim();
     anyhow::ensure!(token.len() >= 16, "the token in {} is shorter than 16 characters", path.display());

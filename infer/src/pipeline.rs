@@ -6,7 +6,7 @@ use event::{Duration, Event, Label, Mark, Packet, Source, Timestamp};
 use features::{ClosedWindow, Closing, Config, Engine, Row};
 use rayon::prelude::*;
 
-use crate::classify::{Classifier, Judged};
+use crate::classify::Classifier;
 use crate::incident::{self, Tally, Tracker};
 use crate::verdict::{Answer, Verdict};
 
@@ -20,6 +20,9 @@ pub struct Settings {
     /// Flows remembered at once.
     pub max_flows: usize,
 }
+
+/// Rows that are judged at once: a tree passes over all of them while it is in the cache.
+const BLOCK: usize = 64;
 
 /// A window's packets, seen and lost.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,6 +38,8 @@ pub struct Judgement {
     pub verdicts: Vec<Verdict>,
     /// What changed, in the order in which it is to be told.
     pub events: Vec<incident::Event>,
+    /// Inputs of some of the rows, as many as [`Pipeline::sample`] asks for, one row after the other.
+    pub sample: Vec<f32>,
     /// Share of the packets that were lost, 0 to 1.
     pub loss: f64,
     /// The label that somebody gave to the window.
@@ -55,6 +60,8 @@ pub struct Pipeline {
     latest: Timestamp,
     /// Start of the latest window that was judged.
     judged: Option<Timestamp>,
+    /// Rows of a window whose inputs are handed over.
+    sampled: usize,
 }
 
 impl Pipeline {
@@ -75,11 +82,16 @@ impl Pipeline {
             label,
         });
         let (seen, latest) = (BTreeMap::new(), Timestamp::MIN);
-        Self { engine, classifiers, tracker, settings, length, seen, latest, judged: None }
+        Self { engine, classifiers, tracker, settings, length, seen, latest, judged: None, sampled: 0 }
     }
 
     pub fn classifiers(&self) -> &[Classifier] {
         &self.classifiers
+    }
+
+    /// Hands over the inputs of at most so many rows of each window, evenly chosen.
+    pub const fn sample(&mut self, rows: usize) {
+        self.sampled = rows;
     }
 
     /// Length of the windows.
@@ -168,8 +180,8 @@ impl Pipeline {
         if due > *self.judged.get_or_insert(due) {
             self.judged = Some(due);
             let (events, loss) = self.track(&mut Tally::new(due));
-            let verdicts = Vec::new();
-            take(Judgement { window: due, verdicts, events, loss, label: None }, &self.tracker)?;
+            let (verdicts, sample) = (Vec::new(), Vec::new());
+            take(Judgement { window: due, verdicts, events, sample, loss, label: None }, &self.tracker)?;
         }
         Ok(())
     }
@@ -188,50 +200,63 @@ impl Pipeline {
     fn judge(&mut self, closed: &ClosedWindow) -> Judgement {
         let window = closed.start();
         let classifiers = &self.classifiers;
-        let mut judged: Vec<(usize, Judged)> = (0..closed.len())
+        let mut judged: Vec<(usize, Verdict)> = (0..closed.len().div_ceil(BLOCK))
             .into_par_iter()
-            .with_min_len(64)
-            .map(|place| first_answer(classifiers, &closed.row(place)))
+            .flat_map_iter(|block| {
+                let rows = block * BLOCK..closed.len().min((block + 1) * BLOCK);
+                first_answers(classifiers, &rows.map(|place| closed.row(place)).collect::<Vec<Row>>())
+            })
             .collect();
         let mut tally = Tally::new(window);
-        for (place, (_, judged)) in judged.iter().enumerate() {
-            tally.add(place, &judged.verdict);
+        for (place, (_, verdict)) in judged.iter().enumerate() {
+            tally.add(place, verdict);
         }
-        self.explain(&mut judged, &mut tally);
+        self.explain(closed, &mut judged, &mut tally);
         let (events, loss) = self.track(&mut tally);
         self.judged = self.judged.max(Some(window));
-        let verdicts = judged.into_iter().map(|(_, judged)| judged.verdict).collect();
-        let label = closed.row(0).label;
-        Judgement { window, verdicts, events, loss, label }
+        let verdicts = judged.into_iter().map(|(_, verdict)| verdict).collect();
+        let (sample, label) = (self.sample_of(closed), closed.row(0).label);
+        Judgement { window, verdicts, events, sample, loss, label }
+    }
+
+    fn sample_of(&self, closed: &ClosedWindow) -> Vec<f32> {
+        let mut sample = Vec::new();
+        if self.sampled > 0 {
+            let step = closed.len().div_ceil(self.sampled).max(1);
+            for place in (0..closed.len()).step_by(step) {
+                self.classifiers[0].encode(&closed.row(place), &mut sample);
+            }
+        }
+        sample
     }
 
     /// Explains the strongest row of each target and fault, as many as are allowed, then the rows of faults in
     /// their order. The bound is a number of rows and not a time, so that a run can be repeated.
-    fn explain(&self, judged: &mut [(usize, Judged)], tally: &mut Tally) {
+    fn explain(&self, closed: &ClosedWindow, judged: &mut [(usize, Verdict)], tally: &mut Tally) {
         let mut strongest: Vec<usize> = tally
             .targets
             .values()
             .flat_map(|target| target.faults.values().map(|fault| fault.place))
             .collect();
-        let in_doubt = |place: &usize| judged[*place].1.verdict.confidence;
+        let in_doubt = |place: &usize| judged[*place].1.confidence;
         strongest.sort_by(|a, b| in_doubt(b).total_cmp(&in_doubt(a)).then(a.cmp(b)));
         let others = (0..judged.len())
-            .filter(|place| judged[*place].1.verdict.answer == Answer::Fault && !strongest.contains(place));
+            .filter(|place| judged[*place].1.answer == Answer::Fault && !strongest.contains(place));
         let places: Vec<usize> =
             strongest.iter().copied().chain(others).take(self.settings.explained).collect();
         let evidence: Vec<_> = places
             .par_iter()
             .map(|place| {
-                let (who, judged) = &judged[*place];
-                self.classifiers[*who].explain(judged)
+                let (who, verdict) = &judged[*place];
+                self.classifiers[*who].explain(verdict, &closed.row(*place))
             })
             .collect();
         for (place, evidence) in places.into_iter().zip(evidence) {
-            judged[place].1.verdict.evidence = evidence;
+            judged[place].1.evidence = evidence;
         }
         for fault in tally.targets.values_mut().flat_map(|target| target.faults.values_mut()) {
             if let Some(finding) = &mut fault.strongest {
-                finding.features.clone_from(&judged[fault.place].1.verdict.evidence);
+                finding.features.clone_from(&judged[fault.place].1.evidence);
             }
         }
     }
@@ -245,16 +270,28 @@ impl Pipeline {
     }
 }
 
-/// The verdict of the first model that knows an answer, and which model that is; the first one's doubt where none
-/// does.
-fn first_answer(classifiers: &[Classifier], row: &Row) -> (usize, Judged) {
-    let mut first = None;
-    for (place, classifier) in classifiers.iter().enumerate() {
-        let judged = classifier.verdict(row);
-        if !matches!(judged.verdict.answer, Answer::Unknown(_)) {
-            return (place, judged);
-        }
-        first.get_or_insert((place, judged));
+/// For each row the verdict of the first model that knows an answer, and which model that is; the first one's doubt
+/// where none does.
+fn first_answers(classifiers: &[Classifier], rows: &[Row]) -> Vec<(usize, Verdict)> {
+    let width = classifiers[0].width();
+    let mut inputs = Vec::with_capacity(rows.len() * width);
+    for row in rows {
+        classifiers[0].encode(row, &mut inputs);
     }
-    first.unwrap_or_else(|| (0, classifiers[0].verdict(row)))
+    let all: Vec<&Row> = rows.iter().collect();
+    let first = classifiers[0].judge_rows(&all, &inputs);
+    let mut verdicts: Vec<(usize, Verdict)> = first.into_iter().map(|verdict| (0, verdict)).collect();
+    for (who, classifier) in classifiers.iter().enumerate().skip(1) {
+        let in_doubt = |place: &usize| matches!(verdicts[*place].1.answer, Answer::Unknown(_));
+        let open: Vec<usize> = (0..rows.len()).filter(in_doubt).collect();
+        let of_open: Vec<f32> =
+            open.iter().flat_map(|place| &inputs[place * width..(place + 1) * width]).copied().collect();
+        let open_rows: Vec<&Row> = open.iter().map(|place| &rows[*place]).collect();
+        for (place, verdict) in open.into_iter().zip(classifier.judge_rows(&open_rows, &of_open)) {
+            if !matches!(verdict.answer, Answer::Unknown(_)) {
+                verdicts[place] = (who, verdict);
+            }
+        }
+    }
+    verdicts
 }

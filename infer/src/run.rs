@@ -46,6 +46,9 @@ pub fn run(args: &Run) -> anyhow::Result<Exit> {
     let mut receivers = Receivers::new(Arc::new(store))?;
     receivers.apply(&policy)?;
     let mut pipeline = pipeline(classifiers, &args.model, &policy, &node, feed.label());
+    if args.listen.is_some() {
+        pipeline.sample(SAMPLE);
+    }
     let observed = Observed::start(args, receivers.runtime(), pipeline.classifiers())?;
     let (limit, window) = (feed.limit(), pipeline.window());
     let out = BufWriter::new(io::stdout().lock());
@@ -71,6 +74,9 @@ pub fn run(args: &Run) -> anyhow::Result<Exit> {
     undelivered?;
     Ok(exit)
 }
+
+/// Rows of a window that drift is computed from, at most: at 86 inputs a row, a millisecond.
+const SAMPLE: usize = 500;
 
 /// The default model, or nothing where this was built without one.
 const DEFAULT_MODEL: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/default.flm"));
@@ -240,6 +246,7 @@ fn watch<W: Write>(
         sink.set_recording(live.file_at(closing.window_start(pipeline.window())));
         let is_quiet = {
             let events = live.poll()?;
+            sink.polled();
             push_all(events, pipeline, sink)?;
             events.is_empty()
         };

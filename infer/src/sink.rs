@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::Context as _;
 use event::{Duration, Label, Timestamp};
@@ -61,6 +62,8 @@ pub struct Sink<W> {
     receivers: Receivers,
     observed: Observed,
     summary: Summary,
+    /// When events were last polled, of a live run.
+    polled: Option<Instant>,
 }
 
 /// What a sink is made of.
@@ -99,6 +102,7 @@ impl<W: Write> Sink<W> {
             receivers,
             observed,
             summary,
+            polled: None,
         };
         sink.set_recording(args.from.as_deref());
         Ok(sink)
@@ -139,6 +143,11 @@ impl<W: Write> Sink<W> {
         self.observed.stopping();
     }
 
+    /// Events were polled now; what they close is judged from here on.
+    pub fn polled(&mut self) {
+        self.polled = Some(Instant::now());
+    }
+
     /// Takes a window: receivers first, then the lines, so that a slow reader of standard output delays no message
     /// of its window.
     pub fn take(&mut self, judgement: Judgement, tracker: &Tracker) -> anyhow::Result<()> {
@@ -155,8 +164,17 @@ impl<W: Write> Sink<W> {
             .then(|| Kept { incidents: tracker.snapshot(), decisions: self.decider.memory().clone() });
         self.receivers.send(messages, kept.as_ref());
         self.sync_audit();
+        if let Some(polled) = self.polled {
+            self.observed.judged(polled);
+        }
         self.count(&judgement);
-        self.observed.window(&judgement, at, tracker, self.decider.proposals(), &self.receivers);
+        self.observed.window(
+            &judgement,
+            (at, self.window.as_secs_f64()),
+            tracker,
+            self.decider.proposals(),
+            &self.receivers,
+        );
         self.print(&judgement.verdicts)
     }
 

@@ -52,8 +52,11 @@ pub struct Evidence {
     /// Null where it was not measured.
     pub value: Option<Reading>,
     /// What is usual without a fault; null where it is usually not measured.
-    pub usual: Option<Reading>,
-    /// Probability that the fault would lose if the feature had its usual value.
+    pub baseline: Option<Reading>,
+    /// Where the model draws the line between the two: the middle one of the thresholds that tell them apart. Null
+    /// where there is none, as between names.
+    pub threshold: Option<f32>,
+    /// Probability that the fault would lose if the feature had its baseline.
     pub weight: f32,
 }
 

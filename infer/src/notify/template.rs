@@ -70,7 +70,7 @@ const SAMPLE: &str = r#"{
     "model": {"name": "random-forest", "hash": "00"}, "opened": "2026-01-01T00:00:00Z",
     "window": {"start": "2026-01-01T00:00:00Z", "seconds": 5.0}, "rows": {"named_it": 3, "answered": 4},
     "flow": {"id": "00000000", "five_tuple": "192.0.2.1:40000->192.0.2.2:80:6"},
-    "features": [{"feature": "retransmission_rate", "value": 0.2, "usual": 0.0, "weight": 0.8}],
+    "features": [{"feature": "retransmission_rate", "value": 0.2, "baseline": 0.0, "threshold": 0.05, "weight": 0.8}],
     "recording": {"file": "run.mcap", "at": "2026-01-01T00:00:00Z"},
     "action": {"name": "restart", "idempotency_key": "act_00", "expires": "2026-01-01T00:05:00Z",
                "guard": {"allowed": false, "reason": "left alone"}}

@@ -2,20 +2,23 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Instant, SystemTime};
 
 use event::Timestamp;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use super::drift::Drift;
+use crate::classify::Classifier;
 use crate::incident::{Change, State, Tracker};
 use crate::pipeline::Judgement;
 use crate::receivers::Receivers;
 use crate::time;
-use crate::verdict::Judge;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Named {
@@ -34,6 +37,27 @@ struct ByAnswer {
     status: u16,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByModel {
+    model: String,
+    hash: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByInput {
+    model: String,
+    feature: String,
+}
+
+/// A model that judges, as the metrics see it.
+struct Watched {
+    label: ByModel,
+    inputs: Vec<String>,
+    drift: Drift,
+    /// When its file was written; unknown where the file system does not tell.
+    made: Option<SystemTime>,
+}
+
 /// Everything that is counted.
 pub(crate) struct Metrics {
     registry: Mutex<Registry>,
@@ -43,6 +67,11 @@ pub(crate) struct Metrics {
     verdicts: Family<Named, Counter>,
     windows: Counter,
     lag: Gauge<f64, AtomicU64>,
+    judging: Histogram,
+    rate: Gauge<f64, AtomicU64>,
+    drift: Family<ByInput, Gauge<f64, AtomicU64>>,
+    age: Family<ByModel, Gauge<f64, AtomicU64>>,
+    watched: Mutex<Vec<Watched>>,
     loss: Gauge<f64, AtomicU64>,
     audit_failures: Counter,
     queue: Family<ByReceiver, Gauge>,
@@ -52,8 +81,19 @@ pub(crate) struct Metrics {
     breaker: Family<ByReceiver, Gauge>,
 }
 
+fn watched((classifier, made): (&Classifier, &Option<SystemTime>)) -> Watched {
+    let (judge, model) = (classifier.judge(), classifier.model());
+    Watched {
+        label: ByModel { model: judge.name.clone(), hash: judge.hash.clone() },
+        inputs: model.inputs().iter().map(|input| input.name.clone()).collect(),
+        drift: Drift::new(model.profile(), |input| model.forest().uses(input)),
+        made: *made,
+    }
+}
+
 impl Metrics {
-    pub fn new(judges: &[Judge]) -> Self {
+    /// `made` is when each model's file was written.
+    pub fn new(classifiers: &[Classifier], made: &[Option<SystemTime>]) -> Self {
         let metrics = Self {
             registry: Mutex::new(Registry::with_prefix("faultline_infer")),
             incidents: Family::default(),
@@ -62,6 +102,12 @@ impl Metrics {
             verdicts: Family::default(),
             windows: Counter::default(),
             lag: Gauge::default(),
+            // From 1 ms to 8 s.
+            judging: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
+            rate: Gauge::default(),
+            drift: Family::default(),
+            age: Family::default(),
+            watched: Mutex::new(classifiers.iter().zip(made).map(watched).collect()),
             loss: Gauge::default(),
             audit_failures: Counter::default(),
             queue: Family::default(),
@@ -70,11 +116,11 @@ impl Metrics {
             answers: Family::default(),
             breaker: Family::default(),
         };
-        metrics.register(judges);
+        metrics.register();
         metrics
     }
 
-    fn register(&self, judges: &[Judge]) {
+    fn register(&self) {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         registry.register("incidents", "Incidents by state", self.incidents.clone());
         registry.register("changes", "Changes of incidents", self.changes.clone());
@@ -105,8 +151,26 @@ impl Metrics {
         registry.register("turned_away", "Messages that found their queue full", self.turned_away.clone());
         registry.register("attempts", "Attempts to deliver, by the answer's status", self.answers.clone());
         registry.register("breaker_open", "1 while a failing receiver is left alone", self.breaker.clone());
-        for judge in judges {
-            let info = Info::new(vec![("name", judge.name.clone()), ("hash", judge.hash.clone())]);
+        registry.register(
+            "judging_seconds",
+            "From the poll that closed a window to its messages in their queues",
+            self.judging.clone(),
+        );
+        registry.register("rows_per_second", "Rows of the last window by its length", self.rate.clone());
+        registry.register(
+            "drift_psi",
+            "Population stability index of an input against the model's training data, over the last 1,000 rows or \
+             more",
+            self.drift.clone(),
+        );
+        registry.register(
+            "model_age_seconds",
+            "Since the model's file was written (of the built-in one, the program's file)",
+            self.age.clone(),
+        );
+        for watched in self.watched.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let ByModel { model, hash } = watched.label.clone();
+            let info = Info::new(vec![("name", model), ("hash", hash)]);
             registry.register("model", "Model that judges", info);
         }
     }
@@ -123,8 +187,23 @@ impl Metrics {
         self.audit_failures.inc();
     }
 
-    pub fn window(&self, judgement: &Judgement, at: Timestamp, tracker: &Tracker, receivers: &Receivers) {
+    /// A window that a poll at `polled` closed has its messages in their queues.
+    pub fn judged(&self, polled: Instant) {
+        self.judging.observe(polled.elapsed().as_secs_f64());
+    }
+
+    /// `length` is the windows', in seconds.
+    pub fn window(
+        &self,
+        judgement: &Judgement,
+        (at, length): (Timestamp, f64),
+        tracker: &Tracker,
+        receivers: &Receivers,
+    ) {
         self.windows.inc();
+        #[allow(clippy::cast_precision_loss, reason = "rows of one window")]
+        self.rate.set(judgement.verdicts.len() as f64 / length);
+        self.models(&judgement.sample);
         self.loss.set(judgement.loss);
         let lag_ms = time::now_ms() - at.as_nanos() / 1_000_000;
         #[allow(clippy::cast_precision_loss, reason = "milliseconds of a delay")]
@@ -139,6 +218,19 @@ impl Metrics {
                 .set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         self.receivers(receivers);
+    }
+
+    /// Age and drift of the models.
+    fn models(&self, sample: &[f32]) {
+        for watched in self.watched.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+            if let Some(age) = watched.made.and_then(|made| made.elapsed().ok()) {
+                self.age.get_or_create(&watched.label).set(age.as_secs_f64());
+            }
+            for (input, index) in watched.drift.add(sample).unwrap_or_default() {
+                let (model, feature) = (watched.label.model.clone(), watched.inputs[input].clone());
+                self.drift.get_or_create(&ByInput { model, feature }).set(index);
+            }
+        }
     }
 
     /// The receivers' own counts, as they are now.

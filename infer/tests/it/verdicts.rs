@@ -24,7 +24,8 @@ fn every_row_gets_a_verdict_and_the_lossy_ones_are_named() {
         assert_eq!(fault["model"], "decision-tree");
         assert_eq!(fault["model_hash"].as_str().unwrap().len(), 64);
         assert_eq!(fault["features"][0]["feature"], "retransmission_rate");
-        assert_eq!(fault["features"][0]["usual"], 0.0);
+        assert_eq!(fault["features"][0]["baseline"], 0.0);
+        assert!((fault["features"][0]["threshold"].as_f64().unwrap() - 0.05).abs() < 1e-6);
     }
     let windows: BTreeSet<&str> = faults.iter().map(|line| line["window"].as_str().unwrap()).collect();
     assert_eq!(windows.len(), 10);

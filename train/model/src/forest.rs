@@ -282,6 +282,29 @@ impl Forest {
         (0..self.trees()).map(|tree| depth_of(self.tree(tree))).max().unwrap_or(0)
     }
 
+    /// The middle one of the thresholds that keep the row's value of an input apart from another value: of the splits
+    /// on the row's ways through the trees, those that would send the other value elsewhere. Nothing where there is
+    /// none, and where either value was not measured.
+    pub fn threshold(&self, row: &[f32], input: usize, other: f32) -> Option<f32> {
+        let value = row[input];
+        if value.is_nan() || other.is_nan() {
+            return None;
+        }
+        let mut apart = Vec::new();
+        for root in &self.roots {
+            let mut at = *root;
+            while self.nodes[at].step(row) > 0 {
+                let node = self.nodes[at];
+                if node.feature() == input && (value > node.threshold()) != (other > node.threshold()) {
+                    apart.push(node.threshold());
+                }
+                at += node.step(row);
+            }
+        }
+        apart.sort_unstable_by(f32::total_cmp);
+        apart.get(apart.len().saturating_sub(1) / 2).copied()
+    }
+
     /// As [`crate::Model::predict`].
     ///
     /// # Panics

@@ -181,25 +181,36 @@ impl Model {
     /// # Panics
     /// As [`Self::predict`].
     pub fn evidence(&self, row: &[f32], class: usize, limit: usize) -> Vec<Evidence> {
-        let mut probabilities = vec![0.0; self.meta.classes.len()];
-        self.predict(row, &mut probabilities);
-        let whole = probabilities[class];
-        let mut changed = row.to_vec();
-        let mut found = Vec::new();
-        for (input, profile) in self.profile.iter().enumerate() {
-            if row[input].to_bits() == profile.usual.to_bits() || !self.forest.uses(input) {
-                continue;
-            }
-            changed[input] = profile.usual;
-            self.predict(&changed, &mut probabilities);
-            changed[input] = row[input];
-            let weight = whole - probabilities[class];
-            if weight > 0.0 {
-                found.push(Evidence { input, value: row[input], usual: profile.usual, weight });
-            }
+        let differs = |input: &usize| {
+            row[*input].to_bits() != self.profile[*input].usual.to_bits() && self.forest.uses(*input)
+        };
+        let inputs: Vec<usize> = (0..row.len()).filter(differs).collect();
+        // The row as it is, and with each of the inputs changed: one pass over the trees.
+        let mut rows = row.repeat(inputs.len() + 1);
+        for (changed, input) in rows.chunks_exact_mut(row.len()).skip(1).zip(&inputs) {
+            changed[*input] = self.profile[*input].usual;
         }
+        let classes = self.meta.classes.len();
+        let mut probabilities = vec![0.0; classes * (inputs.len() + 1)];
+        self.predict_batch(&rows, &mut probabilities);
+        let of_class = |row: usize| probabilities[row * classes + class];
+        let mut found: Vec<Evidence> = inputs
+            .iter()
+            .enumerate()
+            .map(|(place, input)| Evidence {
+                input: *input,
+                value: row[*input],
+                usual: self.profile[*input].usual,
+                threshold: None,
+                weight: of_class(0) - of_class(place + 1),
+            })
+            .filter(|evidence| evidence.weight > 0.0)
+            .collect();
         found.sort_by(|a, b| b.weight.total_cmp(&a.weight).then(a.input.cmp(&b.input)));
         found.truncate(limit);
+        for evidence in &mut found {
+            evidence.threshold = self.forest.threshold(row, evidence.input, evidence.usual);
+        }
         found
     }
 }
@@ -212,6 +223,8 @@ pub struct Evidence {
     pub value: f32,
     /// The value that is usual without a fault.
     pub usual: f32,
+    /// Where the model draws the line between the two ([`Forest::threshold`]).
+    pub threshold: Option<f32>,
     /// Probability that the class loses with the usual value.
     pub weight: f32,
 }
