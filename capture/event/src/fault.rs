@@ -49,6 +49,8 @@ pub struct Label(pub u16);
 
 impl Label {
     pub const NORMAL: Self = Self(0);
+    /// What a model says that knows normal rows alone: not normal, whatever it is.
+    pub const ANOMALY: Self = Self(u16::MAX);
 
     /// The fault of that number, where there is one.
     pub fn fault(self) -> Option<Fault> {
@@ -62,10 +64,14 @@ impl From<Fault> for Label {
     }
 }
 
+/// The name of [`Label::ANOMALY`].
+const ANOMALY: &str = "anomaly";
+
 impl fmt::Display for Label {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.fault() {
             Some(fault) => fault.fmt(f),
+            None if *self == Self::ANOMALY => ANOMALY.fmt(f),
             None => self.0.fmt(f),
         }
     }
@@ -87,10 +93,13 @@ impl std::error::Error for ParseLabelError {}
 impl FromStr for Label {
     type Err = ParseLabelError;
 
-    /// A number from 0 to 65535 or a fault's name.
+    /// A number from 0 to 65535, a fault's name, or `anomaly`.
     fn from_str(text: &str) -> Result<Self, ParseLabelError> {
         if let Some(fault) = Fault::ALL.iter().find(|fault| fault.name() == text) {
             return Ok((*fault).into());
+        }
+        if text == ANOMALY {
+            return Ok(Self::ANOMALY);
         }
         text.parse().map(Self).map_err(|_| ParseLabelError(text.to_owned()))
     }
@@ -108,6 +117,7 @@ mod tests {
             assert_eq!(number.to_string().parse(), Ok(Label::from(*fault)));
         }
         assert_eq!("99".parse(), Ok(Label(99)));
+        assert_eq!(Label::ANOMALY.to_string().parse(), Ok(Label::ANOMALY));
         assert!("packetloss".parse::<Label>().unwrap_err().to_string().contains("packet-loss"));
     }
 }

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use event::{
-    Direction, Duration, Endpoint, Event, Fault, FiveTuple, Fragment, Loss, LossCause, Packet, Protocol,
-    Source, Tcp, TcpFlags, Timestamp,
+    Direction, Duration, Endpoint, Event, Fault, FiveTuple, Fragment, Label, Loss, LossCause, Packet,
+    Protocol, Source, Tcp, TcpFlags, Timestamp,
 };
 use features::{Feature, schema};
 use model::{ClassInfo, ForestBuilder, Input, InputKind, Kind, Meta, Model, Node, Profile, Training, Tree};
@@ -138,54 +138,93 @@ fn packet(nanos: i64, five_tuple: FiveTuple, sequence: u32, acknowledgement: u32
     })
 }
 
-/// A model of this program's schema: a flow with retransmissions is `packet-loss`, any other normal.
+/// A model of one split: a row goes by whether one feature is above 0.05.
+pub struct Stump {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub schema: String,
+    pub feature: Feature,
+    /// What is not normal.
+    pub fault: Label,
+    pub window: i64,
+    /// Probability of normal below the split, and above it.
+    pub normal: [f32; 2],
+}
+
+impl Default for Stump {
+    /// A flow with retransmissions is `packet-loss`, any other normal.
+    fn default() -> Self {
+        Self {
+            name: "model.flm",
+            kind: Kind::DecisionTree,
+            schema: schema::fingerprint().to_owned(),
+            feature: Feature::RetransmissionRate,
+            fault: Fault::PacketLoss.into(),
+            window: WINDOW,
+            normal: [0.95, 0.04],
+        }
+    }
+}
+
+/// The model of most tests.
 pub fn model(folder: &Path) -> PathBuf {
-    save(folder, schema::fingerprint(), Feature::RetransmissionRate, Fault::PacketLoss, WINDOW)
+    Stump::default().save(folder)
 }
 
 /// The same model, of a schema that this program does not make.
 pub fn foreign_model(folder: &Path) -> PathBuf {
-    save(folder, &"0".repeat(64), Feature::RetransmissionRate, Fault::PacketLoss, WINDOW)
+    Stump { schema: "0".repeat(64), ..Stump::default() }.save(folder)
 }
 
 /// A model of windows of one second: a flow that was reset is `connection-churn`, any other normal.
 pub fn quick_model(folder: &Path) -> PathBuf {
-    save(folder, schema::fingerprint(), Feature::RstCount, Fault::ConnectionChurn, 1)
+    let fault = Fault::ConnectionChurn.into();
+    Stump { feature: Feature::RstCount, fault, window: 1, ..Stump::default() }.save(folder)
 }
 
-fn save(folder: &Path, fingerprint: &str, feature: Feature, fault: Fault, window: i64) -> PathBuf {
-    let inputs: Vec<Input> = schema::inputs()
-        .map(|column| Input { name: column.name.to_owned(), kind: InputKind::Numeric })
-        .collect();
-    let input = inputs.iter().position(|input| input.name == feature.name()).unwrap();
-    let mut forest = ForestBuilder::new(2);
-    forest.push(&Tree {
-        nodes: vec![Node::split(input, 0.05, false, 1).unwrap(), Node::leaf(0), Node::leaf(1)],
-        // 95 and 5 %, 4 and 96 % of the whole.
-        leaves: vec![62_258, u16::MAX - 62_258, 2_621, u16::MAX - 2_621],
-    });
-    let mut column = vec![0.0, 1e12];
-    column.extend([f32::NAN; 2]);
-    let mut profile = vec![Profile::of(&column, |_| true); inputs.len()];
-    profile[input] = Profile::of(&[0.0, 0.0, 0.0, 1e6, f32::NAN], |row| row < 3);
-    let class = |fault: Fault| ClassInfo { label: fault as u16, name: fault.to_string(), rows: 4, groups: 2 };
-    let meta = Meta {
-        kind: Kind::DecisionTree,
-        schema: fingerprint.to_owned(),
-        window_ns: u64::try_from(window).unwrap() * 1_000_000_000,
-        inputs,
-        classes: vec![class(Fault::Normal), class(fault)],
-        training: Training {
-            version: "0.1.0".to_owned(),
-            seed: 0,
-            rng: "none".to_owned(),
-            settings: [].into(),
-            data: Vec::new(),
-        },
-        evaluation: None,
-        calibration: None,
-    };
-    let path = folder.join("model.flm");
-    std::fs::write(&path, Model::new(&meta, &forest.finish(), &profile).unwrap().to_bytes()).unwrap();
-    path
+impl Stump {
+    pub fn save(&self, folder: &Path) -> PathBuf {
+        let inputs: Vec<Input> = schema::inputs()
+            .map(|column| Input { name: column.name.to_owned(), kind: InputKind::Numeric })
+            .collect();
+        let input = inputs.iter().position(|input| input.name == self.feature.name()).unwrap();
+        let mut forest = ForestBuilder::new(2);
+        let share = |normal: f32| {
+            #[allow(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a share of the whole"
+            )]
+            let normal = (normal * f32::from(u16::MAX)) as u16;
+            [normal, u16::MAX - normal]
+        };
+        forest.push(&Tree {
+            nodes: vec![Node::split(input, 0.05, false, 1).unwrap(), Node::leaf(0), Node::leaf(1)],
+            leaves: self.normal.into_iter().flat_map(share).collect(),
+        });
+        let mut column = vec![0.0, 1e12];
+        column.extend([f32::NAN; 2]);
+        let mut profile = vec![Profile::of(&column, |_| true); inputs.len()];
+        profile[input] = Profile::of(&[0.0, 0.0, 0.0, 1e6, f32::NAN], |row| row < 3);
+        let class = |label: Label| ClassInfo { label: label.0, name: label.to_string(), rows: 4, groups: 2 };
+        let meta = Meta {
+            kind: self.kind,
+            schema: self.schema.clone(),
+            window_ns: u64::try_from(self.window).unwrap() * 1_000_000_000,
+            inputs,
+            classes: vec![class(Label::NORMAL), class(self.fault)],
+            training: Training {
+                version: "0.1.0".to_owned(),
+                seed: 0,
+                rng: "none".to_owned(),
+                settings: [].into(),
+                data: Vec::new(),
+            },
+            evaluation: None,
+            calibration: None,
+        };
+        let path = folder.join(self.name);
+        std::fs::write(&path, Model::new(&meta, &forest.finish(), &profile).unwrap().to_bytes()).unwrap();
+        path
+    }
 }

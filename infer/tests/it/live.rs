@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use event::Source;
@@ -107,6 +108,19 @@ fn get(port: u16, method: &str, path: &str, token: &str, body: &str) -> (u16, St
     stream.read_to_string(&mut text).unwrap();
     let status = text.split(' ').nth(1).unwrap().parse().unwrap();
     (status, text)
+}
+
+/// What a listener is sent of the verdicts until the daemon ends, or the first 4 MB.
+fn listen_in(port: u16) -> JoinHandle<String> {
+    use std::io::{Read as _, Write as _};
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.write_all(b"GET /v1/verdicts HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // The daemon may end in the midst of it.
+        let _ = stream.take(4_000_000).read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
 }
 
 /// Whether the daemon could attach; says so where it could not for want of rights.
@@ -214,6 +228,7 @@ fn a_fault_is_seen_acted_on_and_seen_to_end() {
     if !attached(&mut daemon, scene.http, NAME) {
         return;
     }
+    let verdicts = listen_in(scene.http);
     let (good, bad) = (open_port(), closed_port());
     connect(good, Duration::from_secs(2));
     let begin = Instant::now();
@@ -228,11 +243,25 @@ fn a_fault_is_seen_acted_on_and_seen_to_end() {
     wait_for(&scene.receiver, bad, 2);
     let (status, metrics) = get(scene.http, "GET", "/metrics", "", "");
     assert_eq!(status, 200);
-    for line in ["faultline_infer_changes_total{name=\"fired\"}", "faultline_infer_attempts_total"] {
+    for line in [
+        "faultline_infer_changes_total{name=\"fired\"}",
+        "faultline_infer_incidents{name=\"firing\"}",
+        "faultline_infer_attempts_total{receiver=\"ops\",status=\"200\"}",
+        "faultline_infer_queue_messages{receiver=\"ops\"} 0",
+        "faultline_infer_model_age_seconds{model=\"decision-tree\",hash=\"",
+        "faultline_infer_rows_per_second",
+        "faultline_infer_lag_seconds",
+        "faultline_infer_judging_seconds_bucket",
+        "faultline_infer_loss_ratio",
+        "# HELP faultline_infer_drift_psi",
+    ] {
         assert!(metrics.contains(line), "{line}: {metrics}");
     }
     let output = daemon.stop();
     assert!(output.status.success(), "{}", stderr(&output));
+    let told = verdicts.join().unwrap();
+    assert!(told.contains("event: verdict\ndata: {\"window\":"), "{told}");
+    assert!(told.contains("\"fault\":\"connection-churn\""), "{told}");
     let requests = scene.receiver.requests();
     assert_eq!(kinds(&requests, bad), ["action.requested", "incident.resolved"], "{}", stderr(&output));
     eprintln!("timeline: action {:.1} s after the first refused connection", delay.as_secs_f64());

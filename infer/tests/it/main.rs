@@ -9,6 +9,7 @@ mod receiver;
 mod live;
 mod policy;
 mod restart;
+mod rough;
 mod tools;
 mod verdicts;
 mod webhook;

@@ -1,11 +1,14 @@
 //! What is printed, and how a run ends.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::process::Stdio;
 
+use event::Label;
+use model::Kind;
+
 use crate::binary::{Bench, infer, lines, stderr};
-use crate::fixture::{self, Script};
+use crate::fixture::{self, Script, Stump};
 
 #[test]
 fn every_row_gets_a_verdict_and_the_lossy_ones_are_named() {
@@ -131,4 +134,45 @@ fn without_a_model_the_built_in_one_judges_or_is_asked_for() {
         assert_eq!(output.status.code(), Some(1));
         assert!(stderr(&output).contains("--model FILE"), "{}", stderr(&output));
     }
+}
+
+/// The models of one run in the order in which they are asked, and what each row's verdict says of who decided.
+#[test]
+fn of_several_models_the_first_that_knows_an_answer_decides_and_is_named() {
+    let bench = Bench::new(&Script::default());
+    // Knows loss when it sees it, and of anything else little.
+    let forest =
+        Stump { name: "forest.flm", kind: Kind::RandomForest, normal: [0.55, 0.04], ..Stump::default() };
+    let rules = Stump { name: "rules.flm", kind: Kind::Rules, normal: [0.95, 0.95], ..Stump::default() };
+    let isolation = Stump {
+        name: "isolation.flm",
+        kind: Kind::IsolationForest,
+        fault: Label::ANOMALY,
+        normal: [0.1, 0.1],
+        ..Stump::default()
+    };
+    let paths = [&forest, &rules, &isolation].map(|stump| stump.save(bench.path()));
+    let decided = |models: &[usize]| {
+        let mut command = infer(bench.path());
+        command.arg("--from").arg(&bench.recording);
+        for place in models {
+            command.arg("--model").arg(&paths[*place]);
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        let mut counts = BTreeMap::new();
+        for line in lines(&output) {
+            let text = |name: &str| line[name].as_str().unwrap().to_owned();
+            *counts.entry((text("model"), text("verdict"), text("fault"))).or_insert(0) += 1;
+        }
+        counts
+    };
+    let said = |model: &str, verdict: &str, fault: &str, rows: u32| {
+        ((model.to_owned(), verdict.to_owned(), fault.to_owned()), rows)
+    };
+    // 40 windows of 8 flows, 4 of them lossy in 10 windows.
+    let loss = said("random-forest", "fault", "packet-loss", 40);
+    assert_eq!(decided(&[0]), [loss.clone(), said("random-forest", "unknown", "normal", 280)].into());
+    assert_eq!(decided(&[0, 1, 2]), [loss.clone(), said("rules", "normal", "normal", 280)].into());
+    assert_eq!(decided(&[0, 2]), [loss, said("isolation-forest", "fault", "anomaly", 280)].into());
 }
