@@ -253,7 +253,6 @@ fn a_fault_is_seen_acted_on_and_seen_to_end() {
         "faultline_infer_lag_seconds",
         "faultline_infer_judging_seconds_bucket",
         "faultline_infer_loss_ratio",
-        "# HELP faultline_infer_drift_psi",
     ] {
         assert!(metrics.contains(line), "{line}: {metrics}");
     }
