@@ -293,12 +293,14 @@ impl Forest {
         let mut apart = Vec::new();
         for root in &self.roots {
             let mut at = *root;
-            while self.nodes[at].step(row) > 0 {
+            while !self.nodes[at].is_leaf() {
                 let node = self.nodes[at];
+                let found = row[node.feature()];
+                let right = found > node.threshold() || (found.is_nan() && node.missing_right());
                 if node.feature() == input && (value > node.threshold()) != (other > node.threshold()) {
                     apart.push(node.threshold());
                 }
-                at += node.step(row);
+                at += node.ahead() + usize::from(right);
             }
         }
         apart.sort_unstable_by(f32::total_cmp);
