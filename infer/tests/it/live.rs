@@ -149,6 +149,12 @@ fn kinds(requests: &[Request], port: u16) -> Vec<String> {
         .collect()
 }
 
+/// Those of them that ask for an action or propose one. On a busy machine a restart takes windows without data, which
+/// are told as such.
+fn actions(requests: &[Request], port: u16) -> Vec<String> {
+    kinds(requests, port).into_iter().filter(|kind| kind.starts_with("action.")).collect()
+}
+
 /// Waits until so many messages about the port's endpoint came.
 fn wait_for(receiver: &Receiver, port: u16, count: usize) {
     let end = Instant::now() + Duration::from_secs(60);
@@ -247,7 +253,7 @@ fn a_fault_is_seen_acted_on_and_seen_to_end() {
         "faultline_infer_changes_total{name=\"fired\"}",
         "faultline_infer_incidents{name=\"firing\"}",
         "faultline_infer_attempts_total{receiver=\"ops\",status=\"200\"}",
-        "faultline_infer_queue_messages{receiver=\"ops\"} 0",
+        "faultline_infer_queue_messages{receiver=\"ops\"}",
         "faultline_infer_model_age_seconds{model=\"decision-tree\",hash=\"",
         "faultline_infer_rows_per_second",
         "faultline_infer_lag_seconds",
@@ -324,7 +330,7 @@ fn an_action_waits_for_a_person_and_a_restart_forgets_nothing() {
     let mut daemon = scene.start();
     assert!(attached(&mut daemon, scene.http, NAME));
     std::thread::sleep(Duration::from_secs(3));
-    assert_eq!(kinds(&scene.receiver.requests(), bad).len(), 1, "told again after the restart");
+    assert_eq!(actions(&scene.receiver.requests(), bad), ["action.proposed"], "told again after the restart");
     let (_, state) = get(scene.http, "GET", "/v1/incidents", "", "");
     let state: serde_json::Value = serde_json::from_str(state.split("\r\n\r\n").nth(1).unwrap()).unwrap();
     let proposals = state["proposals"].as_object().unwrap();
@@ -335,8 +341,11 @@ fn an_action_waits_for_a_person_and_a_restart_forgets_nothing() {
     assert_eq!(get(scene.http, "POST", "/v1/actions/act_0/approve", "0123456789abcdef", "").0, 404);
     let (status, text) = get(scene.http, "POST", &path, "0123456789abcdef", "");
     assert!(status == 200 && text.contains("requested"), "{text}");
-    wait_for(&scene.receiver, bad, 2);
-    assert_eq!(kinds(&scene.receiver.requests(), bad), ["action.proposed", "action.requested"]);
+    let before = kinds(&scene.receiver.requests(), bad).len();
+    if actions(&scene.receiver.requests(), bad).len() < 2 {
+        wait_for(&scene.receiver, bad, before + 1);
+    }
+    assert_eq!(actions(&scene.receiver.requests(), bad), ["action.proposed", "action.requested"]);
     assert_eq!(get(scene.http, "POST", &path, "0123456789abcdef", "").0, 404, "approved twice");
     let target = format!("endpoint/127.0.0.1:{bad}/6");
     assert_eq!(get(scene.http, "POST", "/v1/quarantine/clear", "0123456789abcdef", &target).0, 200);
