@@ -99,10 +99,6 @@ pub enum TcpOptions {
     Other,
 }
 
-/// The headers of the packet at hand.
-#[map]
-static HEADERS: PerCpuArray<Headers> = PerCpuArray::with_max_entries(1, 0);
-
 /// The memory of a packet that can be read directly.
 #[derive(Clone, Copy)]
 pub struct Bytes {
@@ -158,12 +154,11 @@ fn low_nibble(byte: u8) -> u32 {
     value as u32
 }
 
-/// Finds the headers of a packet; where more of it can be made readable and has to be, it is.
+/// Finds the headers of a packet, by way of `found`; where more of it can be made readable and has to be, it is.
 #[inline(always)]
-pub fn find<const ETHERNET_LINK: bool>(skb: *mut __sk_buff) -> Result<Headers, Outcome> {
+pub fn find<const ETHERNET_LINK: bool>(skb: *mut __sk_buff, found: *mut Headers) -> Result<Headers, Outcome> {
     /// Headers that lie outside the directly readable part of a packet are looked for in this many bytes.
     const PULLED: u32 = 256;
-    let Some(found) = HEADERS.get_ptr_mut(0) else { return Err(MALFORMED) };
     let mut outcome = look::<ETHERNET_LINK>(skb, found, false);
     if outcome == SHORT {
         // Makes more bytes readable in place; the packet's content stays what it is. A failure (no memory)
@@ -403,7 +398,7 @@ struct Extensions {
     marks: u8,
 }
 
-/// Read afresh at every step of a walk, for the same reason as [`HEADERS`].
+/// Read afresh at every step of a walk, for the same reason as what [`find`] finds.
 #[map]
 static EXTENSIONS: PerCpuArray<Extensions> = PerCpuArray::with_max_entries(1, 0);
 

@@ -58,6 +58,14 @@ impl Own {
         unsafe { (*self.ring).not_sampled += 1 };
     }
 
+    /// Where what was found of the packet at hand is kept.
+    #[inline(always)]
+    pub fn scratch<T>(self) -> *mut T {
+        const { assert!(size_of::<T>() <= 32 && align_of::<T>() <= 8) };
+        // SAFETY: a field of the ring.
+        unsafe { (&raw mut (*self.ring).scratch).cast() }
+    }
+
     /// The slot of the next record; none where all wait to be read.
     #[inline(always)]
     pub fn slot(self) -> Option<*mut PacketRecord> {

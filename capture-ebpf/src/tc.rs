@@ -87,7 +87,7 @@ fn record<const DIRECTION: usize, const ETHERNET_LINK: bool>(
     skb: *mut __sk_buff,
     ring: Own,
 ) -> Result<(), Cause> {
-    let headers = headers::find::<ETHERNET_LINK>(skb).map_err(|outcome| match outcome {
+    let headers = headers::find::<ETHERNET_LINK>(skb, ring.scratch()).map_err(|outcome| match outcome {
         headers::NOT_IP => Cause::NotIp,
         _ => Cause::Unreadable,
     })?;

@@ -1,6 +1,6 @@
 //! What the TC programs cost per packet, beside one that only reserves and submits a record in the kernel's ring
 //! buffer: `cargo bench -p capture --bench tc`. By BPF_PROG_TEST_RUN, as root; medians of the rounds, ratios from the
-//! same round.
+//! same round. `BENCH_OBJECT` names another object than the embedded one, such as target/ebpf/capture.o.
 #![allow(clippy::unwrap_used, reason = "a benchmark stops at the first surprise")]
 
 use std::io::Write as _;
@@ -56,13 +56,14 @@ fn main() {
 
 /// The programs of `capture`, with rings that hold a round.
 fn load() -> Ebpf {
+    let object = std::env::var_os("BENCH_OBJECT").map(|path| std::fs::read(path).unwrap());
     let processors = u32::try_from(aya::util::nr_cpus().unwrap()).unwrap();
     EbpfLoader::new()
         .map_max_entries("RINGS", processors)
         .map_max_entries("SLOTS", processors * CAPACITY)
         .override_global("CAPACITY", &CAPACITY, true)
         .override_global("IN_ORDER", &u32::from(cfg!(target_arch = "x86_64")), true)
-        .load(capture::OBJECT)
+        .load(object.as_deref().unwrap_or(capture::OBJECT))
         .unwrap()
 }
 

@@ -11,10 +11,11 @@ pub struct Ring {
     pub seen: [u64; crate::DIRECTIONS],
     /// Of them, those of flows that the sample leaves out.
     pub not_sampled: u64,
-    reserved: [u64; 4],
+    /// The program's own, from one of its steps to the next.
+    pub scratch: [u64; 4],
     /// Records read since the start. The reader's alone to write.
     pub tail: u64,
-    reserved_too: [u64; 7],
+    reserved: [u64; 7],
 }
 
 const _: () = assert!(size_of::<Ring>() == 128);
