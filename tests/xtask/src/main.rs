@@ -32,6 +32,9 @@ enum Task {
     Test(test::Args),
     /// Run the live tests in a guest with Debian's kernel
     Vm(vm::Args),
+    /// Part of the benchmark of capture
+    #[command(hide = true)]
+    Flood(bench::Flood),
     /// Part of the demo's live round
     #[command(hide = true)]
     Receive(demo::Receive),
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Task::Models(args) => models::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Vm(args) => vm::run(&args),
+        Task::Flood(args) => bench::flood(&args),
         Task::Receive(args) => demo::receive(&args),
     })
 }

@@ -7,6 +7,8 @@ mod train;
 
 use cli::Exit;
 
+pub use capture::{Flood, flood};
+
 /// Figures are medians of interleaved runs, ratios come from runs side by side, and the machine is named.
 #[derive(clap::Subcommand)]
 pub enum Bench {

@@ -1,0 +1,87 @@
+//! `cargo xtask bench capture`: what recording costs a node, beside tcpdump.
+
+mod disk;
+mod flood;
+mod recorder;
+mod throughput;
+mod wire;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+use cli::Exit;
+
+use super::measure::{machine, release};
+use crate::workspace::{cargo, root, succeed};
+pub use flood::{Flood, flood};
+
+/// Prints the tables of docs/src/capture-cost.md. Needs root, tcpdump, iperf3, zstd, ip, ethtool and nsenter. Traffic
+/// stays between two network namespaces that are made for it and removed after it.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Only these parts
+    #[arg(value_enum)]
+    parts: Vec<Part>,
+
+    /// Use the programs in this folder instead of building them
+    #[arg(long, value_name = "FOLDER")]
+    programs: Option<PathBuf>,
+
+    /// Rounds of each measurement; the median counts
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..100))]
+    rounds: u32,
+
+    /// Seconds of traffic in each run
+    #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..600))]
+    seconds: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// The TC programs by BPF_PROG_TEST_RUN
+    Kernel,
+    /// TCP at full speed, with and without a recorder
+    Throughput,
+    /// Packets of 64 bytes at the highest rate that can be sent
+    Flood,
+    /// Bytes on disk of the lab's mixed traffic
+    Disk,
+}
+
+/// Where the programs are, and where they may write.
+struct Stage {
+    programs: PathBuf,
+    folder: PathBuf,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<Exit> {
+    let is_wanted = |part| args.parts.is_empty() || args.parts.contains(&part);
+    ensure!(Path::new("/proc/self/ns/net").exists(), "needs Linux");
+    let programs = match &args.programs {
+        Some(folder) => folder.canonicalize().with_context(|| format!("no {}", folder.display()))?,
+        None => release(&["capture", "lab"])?,
+    };
+    let stage = Stage { programs, folder: root().join("target/bench") };
+    std::fs::create_dir_all(&stage.folder)
+        .with_context(|| format!("cannot create {}", stage.folder.display()))?;
+    say(&format!("On {}.\n", machine()?))?;
+    if is_wanted(Part::Kernel) {
+        // The kernel's time by BPF_PROG_TEST_RUN.
+        succeed(cargo().args(["bench", "--locked", "--quiet", "--package", "capture", "--bench", "tc"]))?;
+    }
+    if is_wanted(Part::Throughput) {
+        throughput::run(&stage, args)?;
+    }
+    if is_wanted(Part::Flood) {
+        flood::run(&stage, args)?;
+    }
+    if is_wanted(Part::Disk) {
+        disk::run(&stage, args)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn say(line: &str) -> anyhow::Result<()> {
+    writeln!(std::io::stdout(), "{line}").context("cannot write to stdout")
+}

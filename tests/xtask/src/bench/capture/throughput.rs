@@ -1,0 +1,76 @@
+//! TCP at full speed between two namespaces: the rate with a recorder, and without.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+use super::recorder::{Kind, Recorder};
+use super::wire::{End, Wire, output};
+use super::{Args, Stage, say};
+use crate::bench::measure::median;
+
+pub fn run(stage: &Stage, args: &Args) -> anyhow::Result<()> {
+    say(&format!(
+        "\n| TCP by iperf3, {} runs of {} s | nothing, Gbit/s | capture record | tcpdump -s 96 -w | \
+         ratio with capture | ratio with tcpdump |\n|---|---|---|---|---|---|",
+        args.rounds, args.seconds
+    ))?;
+    for (name, offloads) in [("super-packets (offloads on)", true), ("packets of 1500 bytes", false)] {
+        let wire = Wire::lay(offloads)?;
+        let mut rates: [Vec<f64>; 3] = Default::default();
+        let mut ratios: [Vec<f64>; 2] = Default::default();
+        for _ in 0..args.rounds {
+            let mut round = [0.0; 3];
+            for (rate, kind) in round.iter_mut().zip(Kind::ALL) {
+                *rate = transfer(stage, &wire, kind, args.seconds)?;
+            }
+            for (column, rate) in rates.iter_mut().zip(round) {
+                column.push(rate);
+            }
+            let [nothing, capture, tcpdump] = round;
+            ratios[0].push(capture / nothing);
+            ratios[1].push(tcpdump / nothing);
+        }
+        let [nothing, capture, tcpdump] = rates.map(|mut rates| median(&mut rates) / 1e9);
+        let [with_capture, with_tcpdump] = ratios.map(|mut ratios| median(&mut ratios));
+        say(&format!(
+            "| {name} | {nothing:.2} | {capture:.2} | {tcpdump:.2} | {with_capture:.2} | {with_tcpdump:.2} |"
+        ))?;
+    }
+    Ok(())
+}
+
+/// Bits a second from left to right.
+fn transfer(stage: &Stage, wire: &Wire, kind: Kind, seconds: u32) -> anyhow::Result<f64> {
+    let recorder = Recorder::start(stage, wire, kind)?;
+    let iperf3 = Path::new("iperf3");
+    let mut server = wire.command(End::Right, iperf3);
+    server.args(["--server", "--one-off"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut server = server.spawn().context("cannot start iperf3")?;
+    let seconds = seconds.to_string();
+    let mut report = None;
+    for _ in 0..50 {
+        thread::sleep(Duration::from_millis(100));
+        let mut client = wire.command(End::Left, iperf3);
+        client.args(["--client", "198.18.0.2", "--json", "--time", &seconds]);
+        // Until the server listens it is refused.
+        if let Ok(text) = output(&mut client) {
+            report = Some(text);
+            break;
+        }
+    }
+    let Some(report) = report else {
+        let _ = server.kill();
+        let _ = server.wait();
+        bail!("iperf3 does not reach its server");
+    };
+    server.wait().context("cannot wait for iperf3")?;
+    if let Some(recorder) = recorder {
+        recorder.stop(stage)?;
+    }
+    let report: serde_json::Value = serde_json::from_str(&report).context("iperf3 prints no JSON")?;
+    report["end"]["sum_received"]["bits_per_second"].as_f64().context("iperf3 tells no rate")
+}
