@@ -3,7 +3,7 @@
 
 mod btf;
 pub mod decode;
-mod format;
+pub mod format;
 mod tracefs;
 
 use aya::Ebpf;
