@@ -20,7 +20,7 @@ pub mod anonymize;
 mod clock;
 pub mod combine;
 pub mod control;
-pub mod link;
+mod link;
 mod object;
 pub mod output;
 pub mod protocols;
@@ -37,6 +37,5 @@ pub use sample::{ParseSampleError, Sample};
 pub use selection::{ParseSelectionError, Selection};
 
 /// How long a reader may sleep between two polls. The kernel programs wake nobody: a wake-up costs more than
-/// the record. At the default ring size this leaves room for 6 million packets a second
-/// where two processors take them in.
+/// the record. At the default ring size this leaves room for 8 million packets a second.
 pub const POLL_INTERVAL: std::time::Duration = std::time::Duration::from_millis(10);

@@ -250,24 +250,16 @@ impl Watch {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(changes),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
-                Ok(_) => changes.extend(changes_in(&self.buffer)?),
+                Ok(_) => {
+                    for message in messages(&self.buffer) {
+                        if let NetlinkPayload::InnerMessage(message) = message? {
+                            changes.extend(change(&message));
+                        }
+                    }
+                }
             }
         }
     }
-}
-
-/// What a datagram of the kernel tells of interfaces.
-///
-/// # Errors
-/// Where it is no sequence of rtnetlink messages.
-pub fn changes_in(datagram: &[u8]) -> io::Result<Vec<Change>> {
-    let mut changes = Vec::new();
-    for message in messages(datagram) {
-        if let NetlinkPayload::InnerMessage(message) = message? {
-            changes.extend(change(&message));
-        }
-    }
-    Ok(changes)
 }
 
 fn change(message: &RouteNetlinkMessage) -> Option<Change> {

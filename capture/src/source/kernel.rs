@@ -3,7 +3,7 @@
 
 mod btf;
 pub mod decode;
-pub mod format;
+mod format;
 mod tracefs;
 
 use aya::Ebpf;
