@@ -22,6 +22,7 @@ fn of_port(events: &[KernelEvent], port: u16) -> Vec<&KernelEventKind> {
 #[test]
 fn faults_give_their_kernel_events() {
     const TEST: &str = "faults_give_their_kernel_events";
+    let _flood = crate::flood();
     let Some(pair) = pair(TEST) else { return };
     let mut kernel = match Kernel::open(Clock::start().unwrap(), Options::default()) {
         Ok(kernel) => kernel,

@@ -56,6 +56,7 @@ fn a_signal_freezes_the_black_box() {
 #[test]
 fn a_full_disk_ends_the_recording_and_leaves_it_whole() {
     const TEST: &str = "a_full_disk_ends_the_recording_and_leaves_it_whole";
+    let _flood = crate::flood();
     let Some(pair) = pair(TEST) else { return };
     let folder = tempfile::tempdir().unwrap();
     // Barely more than is kept for the end of a file; the whole recording is brought out of the mount.

@@ -36,6 +36,7 @@ fn ask(pair: &super::Pair, to: SocketAddr, size: usize) {
 #[test]
 fn whole_flows_are_kept_and_the_others_counted() {
     const TEST: &str = "whole_flows_are_kept_and_the_others_counted";
+    let _flood = crate::flood();
     let Some(pair) = pair(TEST) else { return };
     let sample: Sample = "1/4".parse().unwrap();
     let options = Options { sample: sample.get(), ..Options::default() };
@@ -69,6 +70,7 @@ fn whole_flows_are_kept_and_the_others_counted() {
 #[test]
 fn a_sampled_recording_says_so_and_has_the_events_of_its_flows_alone() {
     const TEST: &str = "a_sampled_recording_says_so_and_has_the_events_of_its_flows_alone";
+    let _flood = crate::flood();
     let Some(pair) = pair(TEST) else { return };
     let mut recorder = Recorder::start(&pair.right, "root", "--sample 1/3 right0");
     // Refused connections: resets, drops and states of 90 flows.
