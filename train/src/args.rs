@@ -18,8 +18,9 @@ Examples:
   zstdcat rows.csv.zst | train - --seed 7
   train inspect model.flm
 
-A file of rows is one recording; inside a file, rows that more than 10 empty windows set apart count as
-different recordings. Scores come from recordings that the judged model has not seen.";
+A CSV file of rows is one recording; in Parquet the column `recording` tells them apart. Inside a recording, rows that
+more than 10 empty windows set apart count as different recordings. Scores come from recordings that the judged
+model has not seen.";
 
 /// The kinds of model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -108,8 +109,8 @@ pub struct ExportArgs {
 /// What to fit, on what, and how to judge it
 #[derive(Clone, Debug, clap::Args)]
 pub struct FitArgs {
-    /// Feature rows as `replay` writes them; `-` is standard input
-    #[arg(value_name = "FEATURES.csv", default_value = "features.csv")]
+    /// Feature rows as `replay` writes them, CSV or Parquet; `-` is standard input (CSV)
+    #[arg(value_name = "FEATURES", default_value = "features.csv")]
     pub inputs: Vec<PathBuf>,
 
     /// The kind of model

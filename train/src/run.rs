@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use crate::args::{Args, Command, ExportArgs, FitArgs, ModelKind};
 use crate::compare;
 use crate::data::runs::{self, Runs};
-use crate::data::{self, Table, csv};
+use crate::data::{self, Table, input};
 use crate::evaluate::{self, Judged, Procedure, Split};
 use crate::forest::{self, FeaturesPerNode, Settings};
 use crate::inspect;
@@ -184,7 +184,7 @@ fn labelled(mut table: Table, window: i64, kind: ModelKind) -> anyhow::Result<La
 pub fn read(inputs: &[PathBuf], window: Option<f64>) -> anyhow::Result<(Table, i64)> {
     let sizes = inputs.iter().map(|path| std::fs::metadata(path).map_or(0, |file| file.len()));
     let progress = cli::of_bytes(sizes.sum(), "reading");
-    let mut table = csv::read(inputs, &|bytes| progress.inc(bytes))?;
+    let mut table = input::read(inputs, &|bytes| progress.inc(bytes))?;
     progress.finish_and_clear();
     #[allow(clippy::cast_possible_truncation)] // at most a day
     let given = window.map(|seconds| (seconds * NANOSECONDS).round() as i64);

@@ -1,9 +1,13 @@
 //! Feature rows in memory: inputs column by column, label, time and group of every row.
 
-pub mod csv;
+mod columns;
+mod csv_rows;
 mod group;
+pub mod input;
+mod parquet_rows;
 pub mod runs;
 
+use std::collections::HashMap;
 use std::num::NonZeroU64;
 
 pub use group::window_of;
@@ -33,6 +37,8 @@ pub struct Table {
     pub group_recordings: Vec<u32>,
     /// Names of the recordings.
     pub recordings: Vec<String>,
+    /// Numbers of the recordings that a column named: rows of several files may be of one.
+    named: HashMap<String, u32>,
     pub files: Vec<DataFile>,
     /// Where each file's rows begin.
     pub file_starts: Vec<usize>,
@@ -41,6 +47,13 @@ pub struct Table {
 impl Table {
     pub fn new() -> Self {
         Self { columns: vec![Vec::new(); features::schema::inputs().count()], ..Self::default() }
+    }
+
+    /// The number of a recording that was not there before.
+    #[allow(clippy::cast_possible_truncation)] // fewer recordings than rows
+    fn new_recording(&mut self, name: &str) -> u32 {
+        self.recordings.push(name.to_owned());
+        (self.recordings.len() - 1) as u32
     }
 
     pub fn len(&self) -> usize {
