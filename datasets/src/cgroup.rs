@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::process::Process;
+
 /// Groups of the lab are called this and the process id of the lab that made them.
 const PREFIX: &str = "faultline-lab-";
 /// Processes of a group need a moment to go after they are killed.
@@ -60,6 +62,11 @@ impl Groups {
         // Servers log to files of the run; what they say when they cannot start is read from here.
         shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         shell
+    }
+
+    /// Moves a process that runs already.
+    pub fn adopt(&self, process: &Process) -> Result<()> {
+        self.0.iter().try_for_each(|group| write(&group.path.join("cgroup.procs"), &process.id().to_string()))
     }
 
     /// The first of these files that is there: the version 2 file, then the version 1 file.

@@ -16,6 +16,7 @@ use crate::fault::{Recipe, Severity};
 use crate::load::Workload;
 use crate::manifest::Manifest;
 use crate::run::{Destination, Plan, Witnesses};
+use crate::service;
 
 /// Make real faults between network namespaces, prove them, and record them
 ///
@@ -60,6 +61,12 @@ enum Task {
     Manifest {
         /// The folder; its manifest.toml is replaced
         folder: PathBuf,
+    },
+    /// The server's application; the lab starts it in the pod and gives it orders on stdin
+    #[command(hide = true)]
+    Application {
+        /// Ends by itself after so many seconds
+        limit: u64,
     },
     /// Say what this machine lacks for the lab, and the one command that installs it
     Doctor(CaptureArgs),
@@ -156,6 +163,10 @@ impl Lab {
                 manifest.write(&folder)?;
                 let packets: u64 = manifest.recordings.iter().map(|entry| entry.packets).sum();
                 writeln!(std::io::stdout(), "{} recordings, {packets} packets", manifest.recordings.len())?;
+                Ok(Exit::Done)
+            }
+            Task::Application { limit } => {
+                service::serve_until_told(Duration::from_secs(limit))?;
                 Ok(Exit::Done)
             }
             Task::Doctor(args) => {

@@ -130,6 +130,11 @@ impl Node {
             .with_context(|| format!("node `{name}`: cannot write {value} to {file}"))
     }
 
+    /// The process that the others descend from.
+    pub fn init(&self) -> &Process {
+        &self.init
+    }
+
     /// A path by which processes outside the node find its network.
     pub fn network_path(&self) -> String {
         format!("/proc/{}/ns/net", self.init.id())

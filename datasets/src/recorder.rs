@@ -6,11 +6,12 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use event::{Event, Fault, Label, Mark, Timestamp};
+use event::{Event, Fault, KernelEvent, KernelEventKind, Label, Mark, Timestamp};
 use nix::sys::signal::Signal;
 use recording::{Header, Item, Options, Reader, Writer};
 use tempfile::TempDir;
 
+use crate::fault::Recipe;
 use crate::node::Node;
 use crate::process::Process;
 use crate::proof::Proof;
@@ -61,7 +62,7 @@ impl Recorder {
 
     /// Writes the recording to its destination, with the label's mark and the proof of the fault
     /// inside. It ends with the labelled stretch.
-    pub fn keep(self, proof: &Proof, labelled: Range<Timestamp>) -> Result<()> {
+    pub fn keep(self, mut proof: Proof, labelled: Range<Timestamp>) -> Result<()> {
         let mut reader = Reader::open(&self.raw)?;
         let mut events = Vec::new();
         while let Some(item) = reader.next_item()? {
@@ -74,6 +75,10 @@ impl Recorder {
         if !report.is_whole() {
             bail!("`capture record` left a damaged recording: {:?}, {:?}", report.end, report.damage);
         }
+        // Until the recorder had stopped, some ms after the fault's planned end.
+        events.retain(|event| event.time() < labelled.end);
+        leave_out_own_drops(&mut events, &mut proof);
+        place_mark(&mut events, labelled.start, proof.fault);
         let header = Header {
             command: proof.command(),
             // Which machine it was does not matter to anyone, and may to its owner.
@@ -82,9 +87,6 @@ impl Recorder {
             metadata: proof.to_pairs(),
             ..reader.header().clone()
         };
-        // Until the recorder had stopped, some ms after the fault's planned end.
-        events.retain(|event| event.time() < labelled.end);
-        place_mark(&mut events, labelled.start, proof.fault);
         self.write(&header, &events)
     }
 
@@ -100,6 +102,22 @@ impl Recorder {
         writer.finish()?;
         std::fs::rename(&whole, &self.file).with_context(|| format!("cannot write {}", self.file.display()))
     }
+}
+
+/// See [`Recipe::own_drops`].
+fn leave_out_own_drops(events: &mut Vec<Event>, proof: &mut Proof) {
+    let recipe = Recipe::of(proof.fault);
+    if recipe.own_drops.is_empty() {
+        return;
+    }
+    let before = events.len();
+    events.retain(|event| match event {
+        Event::Kernel(KernelEvent { kind: KernelEventKind::Drop { reason }, .. }) => {
+            !recipe.own_drops.contains(&reason.as_str())
+        }
+        _ => true,
+    });
+    proof.counters.insert("own_drops_left_out".to_owned(), (before - events.len()) as u64);
 }
 
 /// From `time` on the fault's label holds. The mark stands before everything that arrived later.

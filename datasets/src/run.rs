@@ -73,7 +73,7 @@ impl Plan {
                 if let Some((recorder, began)) = recording {
                     let until =
                         began + event::Duration::from_millis(i64::try_from(self.duration.as_millis())?);
-                    recorder.keep(&Proof::new(self, &outcome), began..until)?;
+                    recorder.keep(Proof::new(self, &outcome), began..until)?;
                 }
                 return Ok(outcome);
             }

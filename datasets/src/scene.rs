@@ -37,7 +37,9 @@ impl Scene {
             .context("cannot create a directory in /var/tmp")?;
         let groups = Groups::create()?;
         let topology = Topology::build()?;
-        let app = App::start(&topology.server, limit)?;
+        // All of the pod is in the groups: one process outside would leave the pod without a limit.
+        groups.adopt(topology.server.init())?;
+        let app = App::start(&topology.server, &groups, limit)?;
         let nginx = Nginx::start(&topology.server, &groups, directory.path())?;
         let dnsmasq = Dnsmasq::start(&topology.server, &groups, directory.path())?;
         Ok(Self { app, nginx, dnsmasq, topology, groups, directory })

@@ -3,8 +3,6 @@
 //! `silent`: the kernel ignores what does not fit and clients try again. `abort`: it answers with a reset
 //! (tcp_abort_on_overflow).
 
-use std::sync::atomic::Ordering;
-
 use anyhow::Result;
 use event::Fault;
 use features::Feature;
@@ -14,12 +12,14 @@ use crate::counters::Counters;
 use crate::evidence::Evidence;
 use crate::load;
 use crate::scene::Scene;
+use crate::service::Knob;
 
 pub const RECIPE: Recipe = Recipe {
     fault: Fault::BacklogOverflow,
     mechanisms: &["silent", "abort"],
     affected: &["tcp/198.18.1.2:8080"],
     shows: &[(Feature::TcpListenOverflows, 1.0)],
+    own_drops: &[],
     inject,
 };
 
@@ -36,7 +36,7 @@ fn inject(scene: &mut Scene, mut dose: Dose) -> Result<Box<dyn Injection>> {
     let server = &scene.topology.server;
     server.sysctl("ipv4/tcp_abort_on_overflow", if dose.mechanism == "abort" { "1" } else { "0" })?;
     let (low, high) = dose.severity.of(ACCEPT_PAUSE);
-    scene.app.knobs.accept_pause.store(dose.draw.integer(low, high), Ordering::Relaxed);
+    scene.app.turn(Knob::AcceptPause, dose.draw.integer(low, high))?;
     let before = Counters::read(server)?;
     let (low, high) = dose.severity.of(CLIENTS);
     let count = dose.draw.integer(low, high);
@@ -50,7 +50,7 @@ fn inject(scene: &mut Scene, mut dose: Dose) -> Result<Box<dyn Injection>> {
 impl Injection for BacklogOverflow {
     fn end(self: Box<Self>, scene: &mut Scene) -> Result<Evidence> {
         let after = Counters::read(&scene.topology.server)?;
-        scene.app.knobs.accept_pause.store(0, Ordering::Relaxed);
+        scene.app.turn(Knob::AcceptPause, 0)?;
         let mut evidence = Evidence::default();
         evidence.note("clients", self.clients.len());
         self.clients.finish()?;

@@ -18,6 +18,7 @@ pub const RECIPE: Recipe = Recipe {
     mechanisms: &["reset"],
     affected: &["tcp/198.18.1.2:80", "tcp/198.18.1.2:8081"],
     shows: &[(Feature::TcpResets, 5.0)],
+    own_drops: &[],
     inject,
 };
 

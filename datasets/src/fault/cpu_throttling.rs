@@ -20,9 +20,10 @@ use crate::scene::Scene;
 pub const RECIPE: Recipe = Recipe {
     fault: Fault::CpuThrottling,
     mechanisms: &["quota", "sidecar"],
-    // Web server, name server and side-car share the group; the application is outside.
-    affected: &["tcp/198.18.1.2:80", "udp/198.18.1.2:53"],
+    // All of the pod shares the group with the side-car.
+    affected: &["*/198.18.1.2:*"],
     shows: &[(Feature::CpuThrottleRatio, 0.01)],
+    own_drops: &[],
     inject,
 };
 

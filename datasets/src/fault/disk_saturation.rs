@@ -19,6 +19,7 @@ pub const RECIPE: Recipe = Recipe {
     mechanisms: &["random-read", "mixed"],
     affected: &["tcp/198.18.1.2:80"],
     shows: &[(Feature::DiskQueueDepth, 5.0)],
+    own_drops: &[],
     inject,
 };
 

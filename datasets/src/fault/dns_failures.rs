@@ -20,6 +20,7 @@ pub const RECIPE: Recipe = Recipe {
     mechanisms: &["nxdomain", "refused"],
     affected: &["udp/198.18.1.2:53"],
     shows: &[(Feature::DnsResponseCode, 1.0)],
+    own_drops: &[],
     inject,
 };
 

@@ -15,6 +15,7 @@ pub const RECIPE: Recipe = Recipe {
     mechanisms: &["503", "502"],
     affected: &["tcp/198.18.1.2:80?http_status_code>=500"],
     shows: &[(Feature::HttpStatusCode, 500.0)],
+    own_drops: &[],
     inject,
 };
 

@@ -26,6 +26,7 @@ pub const RECIPE: Recipe = Recipe {
     mechanisms: &["relay", "bufferbloat"],
     affected: &["*/198.18.1.2:*"],
     shows: &[(Feature::LatencyMeanMs, 2.0), (Feature::RttEstimateMs, 2.0)],
+    own_drops: &[],
     inject,
 };
 

@@ -18,9 +18,10 @@ use crate::scene::Scene;
 pub const RECIPE: Recipe = Recipe {
     fault: Fault::MemoryPressure,
     mechanisms: &["thrash", "oom"],
-    // Web server and name server are in the group, the application is not.
-    affected: &["tcp/198.18.1.2:80", "udp/198.18.1.2:53"],
+    // All of the pod shares the group.
+    affected: &["*/198.18.1.2:*"],
     shows: &[(Feature::MemoryUsagePercent, 85.0), (Feature::OomKills, 1.0)],
+    own_drops: &[],
     inject,
 };
 

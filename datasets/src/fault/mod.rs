@@ -79,6 +79,9 @@ pub struct Recipe {
     /// What each labelled window must show, in one affected row at least: one of these features, from this value
     /// on.
     pub shows: &'static [(Feature, f64)],
+    /// Reasons of the kernel's drops by which the lab itself drops packets. Where a network loses packets, the
+    /// node is not told: these events are counted and left out of the recording, or a model would learn the lab.
+    pub own_drops: &'static [&'static str],
     pub inject: fn(&mut Scene, Dose) -> Result<Box<dyn Injection>>,
 }
 

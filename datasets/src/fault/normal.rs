@@ -9,7 +9,7 @@ use crate::evidence::Evidence;
 use crate::scene::Scene;
 
 pub const RECIPE: Recipe =
-    Recipe { fault: Fault::Normal, mechanisms: &["none"], affected: &[], shows: &[], inject };
+    Recipe { fault: Fault::Normal, mechanisms: &["none"], affected: &[], shows: &[], own_drops: &[], inject };
 
 struct Normal {
     before: Counters,

@@ -15,8 +15,10 @@ use crate::scene::Scene;
 pub const RECIPE: Recipe = Recipe {
     fault: Fault::PacketLoss,
     mechanisms: &["random", "bursty"],
-    affected: &["*/198.18.1.2:*"],
+    // Every flow has the same chance to lose packets; most lose none in most windows, and those are as good as any.
+    affected: &["tcp/198.18.1.2:*?retransmission_count>=1", "tcp/198.18.1.2:*?out_of_order_count>=1"],
     shows: &[(Feature::RetransmissionCount, 1.0), (Feature::OutOfOrderCount, 1.0)],
+    own_drops: &["NETFILTER_DROP"],
     inject,
 };
 

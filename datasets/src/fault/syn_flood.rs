@@ -26,6 +26,7 @@ pub const RECIPE: Recipe = Recipe {
     mechanisms: &["cookies", "no-cookies"],
     affected: &["tcp/198.18.1.2:80"],
     shows: &[(Feature::HalfOpenConnections, 10.0)],
+    own_drops: &[],
     inject,
 };
 

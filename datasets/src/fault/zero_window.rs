@@ -1,7 +1,5 @@
 //! Zero window: the application reads so slowly that its receive buffer stays full, while clients upload.
 
-use std::sync::atomic::Ordering;
-
 use anyhow::Result;
 use event::Fault;
 use features::Feature;
@@ -11,12 +9,14 @@ use crate::counters::Counters;
 use crate::evidence::Evidence;
 use crate::load;
 use crate::scene::Scene;
+use crate::service::Knob;
 
 pub const RECIPE: Recipe = Recipe {
     fault: Fault::ZeroWindow,
     mechanisms: &["slow-reader"],
     affected: &["tcp/198.18.1.2:8080"],
     shows: &[(Feature::ZeroWindowCount, 1.0)],
+    own_drops: &[],
     inject,
 };
 
@@ -33,7 +33,7 @@ struct ZeroWindow {
 
 fn inject(scene: &mut Scene, mut dose: Dose) -> Result<Box<dyn Injection>> {
     let (low, high) = dose.severity.of(READ_PAUSE);
-    scene.app.knobs.read_pause.store(dose.draw.integer(low, high), Ordering::Relaxed);
+    scene.app.turn(Knob::ReadPause, dose.draw.integer(low, high))?;
     let before = Counters::read(&scene.topology.server)?;
     let (low, high) = dose.severity.of(UPLOADERS);
     let count = dose.draw.integer(low, high);
@@ -45,7 +45,7 @@ fn inject(scene: &mut Scene, mut dose: Dose) -> Result<Box<dyn Injection>> {
 impl Injection for ZeroWindow {
     fn end(self: Box<Self>, scene: &mut Scene) -> Result<Evidence> {
         let after = Counters::read(&scene.topology.server)?;
-        scene.app.knobs.read_pause.store(0, Ordering::Relaxed);
+        scene.app.turn(Knob::ReadPause, 0)?;
         let mut evidence = Evidence::default();
         evidence.note("uploaders", self.uploaders.len());
         self.uploaders.finish()?;

@@ -4,16 +4,20 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddrV4, TcpListener, TcpStream};
+use std::process::{ChildStdin, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::thread::{self, JoinHandle};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::await_start;
+use crate::cgroup::Groups;
 use crate::load::Session;
 use crate::node::Node;
+use crate::process::Process;
 use crate::topology::SERVER;
 
 pub const PORT: u16 = 8080;
@@ -26,52 +30,76 @@ const CONNECTION_LIMIT: u32 = 256;
 /// Bytes that one read takes.
 const READ: usize = 16 * 1024;
 
-/// How slow the application is, and what it has done.
+/// How slow the application is.
 #[derive(Default)]
-pub struct Knobs {
+struct Knobs {
     /// Pause after each accept and each read, in milliseconds.
-    pub accept_pause: AtomicU32,
-    pub read_pause: AtomicU32,
-    pub served: AtomicU64,
+    accept_pause: AtomicU32,
+    read_pause: AtomicU32,
     open: AtomicU32,
 }
 
+/// One of the knobs, as the lab names it to the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Knob {
+    AcceptPause,
+    ReadPause,
+}
+
+/// The application: a process of the pod like its other servers, in its namespaces and its control groups.
 pub struct App {
-    pub knobs: Arc<Knobs>,
-    session: Session,
-    acceptor: Option<JoinHandle<io::Result<()>>>,
+    process: Process,
+    orders: ChildStdin,
 }
 
 impl App {
-    pub fn start(node: &Node, limit: Duration) -> Result<Self> {
-        let (knobs, session) = (Arc::<Knobs>::default(), Session::new(limit));
-        let (knobs_there, session_there) = (Arc::clone(&knobs), session.clone());
-        let (ready, listening) = std::sync::mpsc::channel();
-        let acceptor = node.thread("application", move || {
-            let listener = listen();
-            let ok = listener.as_ref().map(drop).map_err(|error| io::Error::from(error.kind()));
-            // The receiver waits for exactly this.
-            let _ = ready.send(ok);
-            if let Ok(listener) = listener {
-                accept(&listener, &knobs_there, &session_there);
-            }
+    pub fn start(node: &Node, groups: &Groups, limit: Duration) -> Result<Self> {
+        let mut lab = Command::new(std::env::current_exe().context("cannot find this program's own path")?);
+        lab.args(["application", &limit.as_secs().to_string()]);
+        let mut command = groups.joined(&lab);
+        command.stdin(Stdio::piped());
+        let mut process = node.spawn("application", command)?;
+        let orders = process.take_stdin().context("the application has no stdin")?;
+        await_start("application", || {
+            process.expect_running()?;
+            // 1F90 is port 8080, 0A is LISTEN.
+            Ok(node.proc_net("tcp")?.lines().any(|line| line.contains(":1F90 ") && line.contains(" 0A ")))
         })?;
-        listening
-            .recv()
-            .context("the application cannot enter its node")?
-            .context("cannot listen on port 8080")?;
-        Ok(Self { knobs, session, acceptor: Some(acceptor) })
+        Ok(Self { process, orders })
+    }
+
+    /// Turns a knob: from now on the application pauses so many milliseconds.
+    pub fn turn(&mut self, knob: Knob, milliseconds: u32) -> Result<()> {
+        self.process.expect_running()?;
+        writeln!(self.orders, "{} {milliseconds}", crate::proof::name(knob))
+            .context("the application does not listen to its lab")
     }
 }
 
-impl Drop for App {
-    fn drop(&mut self) {
-        self.session.end();
-        if let Some(acceptor) = self.acceptor.take() {
-            // Only its result is lost: a panic has been printed.
-            let _ = acceptor.join();
-        }
+/// What the process does: serves until its stdin ends, or for `limit`, and obeys what it reads there.
+pub fn serve_until_told(limit: Duration) -> Result<()> {
+    let (knobs, session) = (Arc::<Knobs>::default(), Session::new(limit));
+    let listener = listen().context("cannot listen on port 8080")?;
+    let (knobs_there, session_there) = (Arc::clone(&knobs), session.clone());
+    let acceptor = thread::spawn(move || accept(&listener, &knobs_there, &session_there));
+    for line in io::stdin().lines() {
+        obey(&knobs, &line.context("cannot read orders")?)?;
     }
+    session.end();
+    acceptor.join().ok().context("the application panicked")
+}
+
+fn obey(knobs: &Knobs, order: &str) -> Result<()> {
+    let parsed = order.split_once(' ').and_then(|(name, value)| {
+        Some((<Knob as clap::ValueEnum>::from_str(name, false).ok()?, value.parse().ok()?))
+    });
+    let (knob, value) = parsed.with_context(|| format!("`{order}` is no order"))?;
+    match knob {
+        Knob::AcceptPause => &knobs.accept_pause,
+        Knob::ReadPause => &knobs.read_pause,
+    }
+    .store(value, Ordering::Relaxed);
+    Ok(())
 }
 
 fn listen() -> io::Result<TcpListener> {
@@ -135,7 +163,6 @@ fn serve(mut stream: TcpStream, knobs: &Knobs, session: &Session) -> io::Result<
         }
         stream
             .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\ndone\n")?;
-        knobs.served.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())
 }

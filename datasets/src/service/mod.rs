@@ -4,7 +4,7 @@ mod app;
 mod dnsmasq;
 mod nginx;
 
-pub use app::{App, PORT as APP_PORT};
+pub use app::{App, Knob, PORT as APP_PORT, serve_until_told};
 pub use dnsmasq::{Dnsmasq, HOSTS, ZONE, Zone};
 pub use nginx::{BULK, DOWNLOADS, Nginx, PAGES};
 
