@@ -15,6 +15,7 @@ use crate::load::Workload;
 use crate::manifest::{Entry, Manifest};
 use crate::proof::Proof;
 use crate::run::{Destination, Plan, Witnesses};
+use crate::topology::Congestion;
 
 /// What a campaign makes.
 pub struct Campaign {
@@ -56,6 +57,8 @@ impl Campaign {
             mechanism: recipe.mechanisms[(run_number % severities + run_number / severities) % mechanisms],
             seed: self.seed + u64::from(run) * 100 + fault as u64,
             workload: if run % 4 == 3 { Workload::Batch } else { Workload::Web },
+            // Every fifth: a node has clients of many kinds.
+            congestion: if run % 5 == 4 { Congestion::Bbr } else { Congestion::Cubic },
             duration: self.duration,
         }
     }

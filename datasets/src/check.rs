@@ -24,8 +24,8 @@ const NEVER_NORMAL: [(Feature, f64); 4] = [
 pub struct Findings {
     file: PathBuf,
     fault: Fault,
-    rows: u64,
-    affected_rows: u64,
+    pub rows: u64,
+    pub affected_rows: u64,
     /// Windows that carry the fault's label.
     labelled: u64,
     /// Those of them in which an affected row shows the fault.

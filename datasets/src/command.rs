@@ -17,6 +17,7 @@ use crate::load::Workload;
 use crate::manifest::Manifest;
 use crate::run::{Destination, Plan, Witnesses};
 use crate::service;
+use crate::topology::Congestion;
 
 /// Make real faults between network namespaces, prove them, and record them
 ///
@@ -57,7 +58,7 @@ enum Task {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
-    /// Write the manifest of a folder of recordings, from what they say of themselves
+    /// Write the manifest of a folder of recordings, from what they say of themselves, and print a table of its classes
     Manifest {
         /// The folder; its manifest.toml is replaced
         folder: PathBuf,
@@ -100,6 +101,10 @@ struct RunArgs {
     /// The mix of clients in the background
     #[arg(long, value_enum, default_value = "web")]
     workload: Workload,
+
+    /// How TCP of both ends answers loss
+    #[arg(long, value_enum, default_value_t)]
+    congestion: Congestion,
 
     /// Seconds that the fault lasts; some 3 to 8 s of normal load are recorded before it
     #[arg(long, default_value_t = 30, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -161,8 +166,7 @@ impl Lab {
             Task::Manifest { folder } => {
                 let manifest = Manifest::of(&folder)?;
                 manifest.write(&folder)?;
-                let packets: u64 = manifest.recordings.iter().map(|entry| entry.packets).sum();
-                writeln!(std::io::stdout(), "{} recordings, {packets} packets", manifest.recordings.len())?;
+                std::io::stdout().write_all(manifest.table().as_bytes())?;
                 Ok(Exit::Done)
             }
             Task::Application { limit } => {
@@ -206,6 +210,7 @@ impl RunArgs {
             mechanism: Recipe::of(self.fault).mechanism(self.mechanism.as_deref())?,
             seed: self.seed,
             workload: self.workload,
+            congestion: self.congestion,
             duration: Duration::from_secs(self.duration),
         };
         let destination = match self.output {

@@ -3,10 +3,13 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum as _;
 use nix::unistd::geteuid;
 
+use crate::topology::Congestion;
+
 /// Programs, the Debian package that has each, and what it is for.
-const PROGRAMS: [(&str, &str, &str); 12] = [
+const PROGRAMS: [(&str, &str, &str); 10] = [
     ("ip", "iproute2", "links, addresses and routes"),
     ("tc", "iproute2", "bufferbloat"),
     ("nft", "nftables", "packet loss"),
@@ -15,8 +18,6 @@ const PROGRAMS: [(&str, &str, &str); 12] = [
     ("dnsmasq", "dnsmasq-base", "the name server"),
     ("fio", "fio", "disk saturation"),
     ("stress-ng", "stress-ng", "memory pressure"),
-    ("mkfs.ext4", "e2fsprogs", "disk saturation"),
-    ("losetup", "mount", "disk saturation"),
     ("mount", "mount", "a node's own /proc"),
     ("setpriv", "util-linux", "nodes that end with the lab"),
 ];
@@ -44,14 +45,17 @@ pub fn diagnose(capture: Option<&Path>) -> Diagnosis {
             .problems
             .push("no root: namespaces, control groups and raw sockets need it (run with sudo)".into());
     }
-    for (path, purpose) in [("/dev/net/tun", "latency jitter"), ("/dev/loop-control", "disk saturation")] {
-        if !Path::new(path).exists() {
-            found.problems.push(format!("{path} is missing ({purpose})"));
-        }
+    if !Path::new("/dev/net/tun").exists() {
+        found.problems.push("/dev/net/tun is missing (latency jitter)".into());
     }
     let congestion = "/proc/sys/net/ipv4/tcp_available_congestion_control";
-    if !std::fs::read_to_string(congestion).unwrap_or_default().contains("cubic") {
-        found.problems.push("the kernel lacks the congestion control `cubic` (modprobe tcp_cubic)".into());
+    let available = std::fs::read_to_string(congestion).unwrap_or_default();
+    for control in Congestion::value_variants().iter().map(|control| crate::proof::name(*control)) {
+        if !available.split_whitespace().any(|name| name == control) {
+            found.problems.push(format!(
+                "the kernel lacks the congestion control `{control}` (modprobe tcp_{control})"
+            ));
+        }
     }
     if capture.is_none() {
         found

@@ -5,6 +5,7 @@ mod cgroup;
 mod check;
 mod command;
 mod counters;
+mod disk;
 mod doctor;
 mod draw;
 mod evidence;

@@ -1,16 +1,20 @@
 //! The manifest of a set of recordings: what each one is, and the hash by which it is known. TOML, for people
 //! and for programs; it is made from the recordings alone, which carry their proof inside.
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Read as _;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use event::Source;
+use event::{Fault, Source};
 use recording::Reader;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::check;
 use crate::proof::Proof;
 
 /// Stands beside its recordings.
@@ -29,6 +33,10 @@ pub struct Entry {
     pub bytes: u64,
     pub sha256: String,
     pub packets: u64,
+    /// In windows of 5 s.
+    pub rows: u64,
+    /// Those that carry the fault's label.
+    pub affected_rows: u64,
     /// Release of the kernel that it was made on.
     pub kernel: String,
     #[serde(flatten)]
@@ -47,11 +55,14 @@ impl Entry {
         let proof = Proof::from_header(reader.header(), &path)?;
         let (bytes, sha256) = hash(&path)?;
         let packets = reader.report().counts.get(Source::Packets);
+        let findings = check::check(&path)?;
         Ok(Self {
             file: file.to_owned(),
             bytes,
             sha256,
             packets,
+            rows: findings.rows,
+            affected_rows: findings.affected_rows,
             kernel: reader.header().kernel.clone(),
             proof,
         })
@@ -80,6 +91,44 @@ impl Manifest {
         let path = folder.join(NAME);
         let text = toml::to_string(self).context("cannot write the manifest as TOML")?;
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// One line of Markdown for each class: how many runs, how much of what, and over all its runs the least and the
+    /// most of each counter that proves it.
+    pub fn table(&self) -> String {
+        let mut text = String::from(
+            "| class | runs | KiB | packets | rows | affected | counters, least to most of a run |\n\
+             |---|--:|--:|--:|--:|--:|---|\n",
+        );
+        for fault in Fault::ALL {
+            let runs: Vec<&Entry> =
+                self.recordings.iter().filter(|entry| entry.proof.fault == fault).collect();
+            if runs.is_empty() {
+                continue;
+            }
+            let sum = |of: fn(&Entry) -> u64| runs.iter().map(|entry| of(entry)).sum::<u64>();
+            let mut counters: BTreeMap<&str, RangeInclusive<u64>> = BTreeMap::new();
+            for (name, &value) in runs.iter().flat_map(|entry| &entry.proof.counters) {
+                let range = counters.entry(name).or_insert(value..=value);
+                *range = value.min(*range.start())..=value.max(*range.end());
+            }
+            let counters: Vec<String> = counters
+                .iter()
+                .map(|(name, range)| format!("{name} {} to {}", range.start(), range.end()))
+                .collect();
+            let _ = writeln!(
+                text,
+                "| {} {fault} | {} | {} | {} | {} | {} | {} |",
+                fault as u8,
+                runs.len(),
+                sum(|entry| entry.bytes) / 1024,
+                sum(|entry| entry.packets),
+                sum(|entry| entry.rows),
+                sum(|entry| entry.affected_rows),
+                counters.join(", ")
+            );
+        }
+        text
     }
 
     pub fn read(folder: &Path) -> Result<Self> {

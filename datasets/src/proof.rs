@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::fault::{Recipe, Severity};
 use crate::load::Workload;
 use crate::run::{Outcome, Plan};
+use crate::topology::Congestion;
 
 const PREFIX: &str = "lab.";
 const COUNTER: &str = "lab.counter.";
@@ -26,6 +27,7 @@ pub struct Proof {
     pub mechanism: String,
     pub seed: u64,
     pub workload: Workload,
+    pub congestion: Congestion,
     /// Of the labelled stretch, in seconds.
     pub duration: u64,
     /// Runs until one took.
@@ -44,6 +46,7 @@ impl Proof {
             mechanism: plan.mechanism.to_owned(),
             seed: plan.seed,
             workload: plan.workload,
+            congestion: plan.congestion,
             duration: plan.duration.as_secs(),
             attempts: outcome.attempts,
             affected: Recipe::of(plan.fault).affected.iter().map(|&selector| selector.to_owned()).collect(),
@@ -59,6 +62,7 @@ impl Proof {
             mechanism: Recipe::of(self.fault).mechanism(Some(&self.mechanism))?,
             seed: self.seed,
             workload: self.workload,
+            congestion: self.congestion,
             duration: Duration::from_secs(self.duration),
         })
     }
@@ -66,10 +70,11 @@ impl Proof {
     /// The command line of such a run.
     pub fn command(&self) -> String {
         let Self { fault, mechanism, seed, duration, .. } = self;
-        let (severity, workload) = (name(self.severity), name(self.workload));
+        let (severity, workload, congestion) =
+            (name(self.severity), name(self.workload), name(self.congestion));
         format!(
             "lab run --fault {fault} --severity {severity} --mechanism {mechanism} --seed {seed} \
-             --workload {workload} --duration {duration}"
+             --workload {workload} --congestion {congestion} --duration {duration}"
         )
     }
 
@@ -80,6 +85,7 @@ impl Proof {
             ("mechanism", self.mechanism.clone()),
             ("seed", self.seed.to_string()),
             ("workload", name(self.workload)),
+            ("congestion", name(self.congestion)),
             ("duration", self.duration.to_string()),
             ("attempts", self.attempts.to_string()),
             ("affected", self.affected.join(" ")),
@@ -115,6 +121,7 @@ impl Proof {
             mechanism: text("mechanism")?,
             seed: number("seed")?,
             workload: Workload::from_str(&text("workload")?, false).map_err(anyhow::Error::msg)?,
+            congestion: Congestion::from_str(&text("congestion")?, false).map_err(anyhow::Error::msg)?,
             duration: number("duration")?,
             attempts: u32::try_from(number("attempts")?)?,
             affected: text("affected")?.split_whitespace().map(str::to_owned).collect(),
@@ -158,6 +165,7 @@ mod tests {
             mechanism: "no-cookies".into(),
             seed: u64::MAX,
             workload: Workload::Batch,
+            congestion: Congestion::Bbr,
             duration: 30,
             attempts: 2,
             affected: vec!["tcp/198.18.1.2:80".into(), "*/198.18.1.2:*".into()],

@@ -15,6 +15,7 @@ use crate::load::{Load, Workload};
 use crate::proof::Proof;
 use crate::recorder::Recorder;
 use crate::scene::Scene;
+use crate::topology::Congestion;
 use crate::witness::Witness;
 
 /// Before the fault: the load runs in, and the recording has some rows of label 0.
@@ -35,6 +36,7 @@ pub struct Plan {
     pub mechanism: &'static str,
     pub seed: u64,
     pub workload: Workload,
+    pub congestion: Congestion,
     /// Of the labelled stretch.
     pub duration: Duration,
 }
@@ -89,7 +91,7 @@ impl Plan {
     fn attempt(&self, witnesses: &Witnesses, interrupt: &Interrupt) -> Result<(Evidence, Recorded)> {
         let recipe = Recipe::of(self.fault);
         let limit = WARM_UP + WINDOW + self.duration + GRACE;
-        let mut scene = Scene::set(limit).context("cannot set the scene")?;
+        let mut scene = Scene::set(self.congestion, limit).context("cannot set the scene")?;
         let load = Load::start(&scene.topology.client, self.workload, self.seed, limit)?;
         let router = &scene.topology.router;
         let mut witness =

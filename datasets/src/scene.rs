@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::cgroup::Groups;
 use crate::service::{App, Dnsmasq, Nginx, Zone};
-use crate::topology::Topology;
+use crate::topology::{Congestion, Topology};
 
 /// On a disk (FHS 3.0, 5.15), where /tmp may be memory: the web server reads its documents from there.
 const PLACE: &str = "/var/tmp";
@@ -28,7 +28,7 @@ pub struct Scene {
 
 impl Scene {
     /// Everything in it ends by itself after `limit`.
-    pub fn set(limit: Duration) -> Result<Self> {
+    pub fn set(congestion: Congestion, limit: Duration) -> Result<Self> {
         sweep()?;
         let prefix = format!("{PREFIX}{}-", std::process::id());
         let directory = tempfile::Builder::new()
@@ -36,7 +36,7 @@ impl Scene {
             .tempdir_in(PLACE)
             .context("cannot create a directory in /var/tmp")?;
         let groups = Groups::create()?;
-        let topology = Topology::build()?;
+        let topology = Topology::build(congestion)?;
         // All of the pod is in the groups: one process outside would leave the pod without a limit.
         groups.adopt(topology.server.init())?;
         let app = App::start(&topology.server, &groups, limit)?;

@@ -4,6 +4,8 @@
 use std::net::Ipv4Addr;
 
 use anyhow::Result;
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 
 use crate::node::Node;
 
@@ -16,6 +18,17 @@ pub const SPOOFED: Ipv4Addr = Ipv4Addr::new(198, 19, 0, 0);
 /// The router's interface that leads to the server: recordings are made there.
 pub const SERVER_INTERFACE: &str = "server0";
 
+/// How TCP of both ends answers loss.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Congestion {
+    /// Sends less: the kernel's default
+    #[default]
+    Cubic,
+    /// Goes by the measured rate, and hides most of the loss
+    Bbr,
+}
+
 /// Dropped in the order of declaration, the pod before its node: the kernel lets a node's first process end only
 /// when all processes of the node are reaped, and the pod's first process is a child of ours.
 pub struct Topology {
@@ -25,7 +38,7 @@ pub struct Topology {
 }
 
 impl Topology {
-    pub fn build() -> Result<Self> {
+    pub fn build(congestion: Congestion) -> Result<Self> {
         let (client, router) = (Node::new("client")?, Node::new("router")?);
         let server = router.pod("server")?;
         for node in [&client, &router, &server] {
@@ -34,9 +47,10 @@ impl Topology {
         router.sysctl("ipv4/ip_forward", "1")?;
         link(&router, "client0", "198.18.0.1/24", &client, &format!("{CLIENT}/24"))?;
         link(&router, SERVER_INTERFACE, "198.18.1.1/24", &server, &format!("{SERVER}/24"))?;
-        // cubic, pinned: a host's default may be bbr, which hides loss.
-        client.run("ip route replace default via 198.18.0.1 congctl cubic")?;
-        server.run("ip route replace default via 198.18.1.1 congctl cubic")?;
+        // Pinned: the host's default is the host's affair.
+        let control = crate::proof::name(congestion);
+        client.run(&format!("ip route replace default via 198.18.0.1 congctl {control}"))?;
+        server.run(&format!("ip route replace default via 198.18.1.1 congctl {control}"))?;
         router.run(&format!("ip route add blackhole {SPOOFED}/16"))?;
         router.mount_proc()?;
         server.mount_proc()?;

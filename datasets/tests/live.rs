@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,13 @@ fn can_run(test: &str) -> bool {
     output.status.success()
 }
 
+/// Held by tests of the normal class, which is discarded where the disk is busy, and by those that keep it busy.
+static DISK: Mutex<()> = Mutex::new(());
+
+fn disk() -> MutexGuard<'static, ()> {
+    DISK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Waits for the end; a lab that hangs is killed and fails the test.
 fn finish(mut child: Child, limit: Duration) -> Output {
     let deadline = Instant::now() + limit;
@@ -49,6 +57,7 @@ macro_rules! every_fault_takes {
             if !can_run(stringify!($test)) {
                 return;
             }
+            let _disk = ["normal", "disk-saturation", "memory-pressure"].contains(&$fault).then(disk);
             let arguments = ["run", "--fault", $fault, "--mechanism", $mechanism, "--duration", "4", "--seed", "5"];
             // Three attempts of some 12 s each.
             let output = finish(lab(&arguments).spawn().unwrap(), Duration::from_secs(90));
@@ -193,6 +202,7 @@ fn a_killed_lab_leaves_no_process_and_the_next_one_sweeps_the_rest() {
     }
     let (pid, _, traces) = end_in_the_middle(Signal::SIGKILL);
     assert_gone(&traces);
+    let _disk = disk();
     // Control groups and files stay, until the next lab, which may be another test's.
     let output =
         finish(lab(&["run", "--fault", "0", "--duration", "1"]).spawn().unwrap(), Duration::from_secs(60));
@@ -205,6 +215,7 @@ fn a_command_sees_the_run_from_the_server() {
     if !can_run("a_command_sees_the_run_from_the_server") {
         return;
     }
+    let _disk = disk();
     let command = "hostname; trap 'echo interrupted; exit 0' INT; while :; do sleep 0.1; done";
     let arguments = ["run", "--fault", "0", "--duration", "1", "--with", command];
     let output = finish(lab(&arguments).spawn().unwrap(), Duration::from_secs(60));

@@ -1,15 +1,13 @@
 //! Disk saturation: a neighbour keeps the disk that the web server reads from busy, with a long queue.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
-use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use event::Fault;
 use features::Feature;
 
 use super::{Dose, Injection, Recipe};
+use crate::disk::Disk;
 use crate::evidence::Evidence;
 use crate::process::Process;
 use crate::scene::Scene;
@@ -31,16 +29,8 @@ const FILE: &str = "64m";
 const LEAST_QUEUE: u64 = 10_00;
 
 struct DiskSaturation {
-    before: Usage,
-    since: Instant,
+    before: Disk,
     fio: Process,
-}
-
-/// Of one line of /proc/diskstats, in ms.
-struct Usage {
-    busy: u64,
-    weighted: u64,
-    in_flight: u64,
 }
 
 fn inject(scene: &mut Scene, mut dose: Dose) -> Result<Box<dyn Injection>> {
@@ -62,34 +52,18 @@ fn inject(scene: &mut Scene, mut dose: Dose) -> Result<Box<dyn Injection>> {
     .arg(format!("--directory={}", scene.directory().display()))
     .arg(format!("--runtime={}", dose.limit.as_secs()))
     .arg(format!("--randseed={}", dose.draw.integer(1, u32::MAX)));
-    let (before, since) = (usage(scene)?, Instant::now());
+    let before = Disk::of(scene.directory())?;
     let fio = scene.topology.server.spawn("fio", scene.groups.joined(&fio))?;
-    Ok(Box::new(DiskSaturation { before, since, fio }))
-}
-
-/// Of the disk that holds the documents.
-fn usage(scene: &Scene) -> Result<Usage> {
-    let device = fs::metadata(scene.directory())?.dev();
-    let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
-    let statistics = fs::read_to_string("/proc/diskstats").context("cannot read /proc/diskstats")?;
-    let line = statistics.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).find(|fields| {
-        fields.first() == Some(&major.to_string().as_str())
-            && fields.get(1) == Some(&minor.to_string().as_str())
-    });
-    let line = line.context("/var/tmp is on no block device")?;
-    let field = |place: usize| line.get(place).and_then(|text| text.parse().ok()).unwrap_or_default();
-    Ok(Usage { in_flight: field(11), busy: field(12), weighted: field(13) })
+    Ok(Box::new(DiskSaturation { before, fio }))
 }
 
 impl Injection for DiskSaturation {
     fn end(mut self: Box<Self>, scene: &mut Scene) -> Result<Evidence> {
-        let after = usage(scene)?;
-        let elapsed = u64::try_from(self.since.elapsed().as_millis())?.max(1);
+        let after = Disk::of(scene.directory())?;
         self.fio.expect_running()?;
         let mut evidence = Evidence::default();
-        let weighted = after.weighted - self.before.weighted;
-        evidence.at_least("queue_depth_hundredths", weighted * 100 / elapsed, LEAST_QUEUE);
-        evidence.at_least("busy_percent", (after.busy - self.before.busy) * 100 / elapsed, 50);
+        evidence.at_least("queue_depth_hundredths", after.mean_queue_since(&self.before), LEAST_QUEUE);
+        evidence.at_least("busy_percent", after.busy_since(&self.before), 50);
         evidence.note("in_flight_at_end", after.in_flight);
         Ok(evidence)
     }

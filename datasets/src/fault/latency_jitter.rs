@@ -24,7 +24,8 @@ use crate::topology::{SERVER, Topology};
 pub const RECIPE: Recipe = Recipe {
     fault: Fault::LatencyJitter,
     mechanisms: &["relay", "bufferbloat"],
-    affected: &["*/198.18.1.2:*"],
+    // A flow that waited for nothing in a window, such as an idle connection, met no jitter there.
+    affected: &["*/198.18.1.2:*?latency_mean_ms>=1", "*/198.18.1.2:*?rtt_estimate_ms>=1"],
     shows: &[(Feature::LatencyMeanMs, 2.0), (Feature::RttEstimateMs, 2.0)],
     own_drops: &[],
     inject,

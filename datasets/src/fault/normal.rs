@@ -5,18 +5,26 @@ use event::Fault;
 
 use super::{Dose, Injection, Recipe};
 use crate::counters::Counters;
+use crate::disk::Disk;
 use crate::evidence::Evidence;
 use crate::scene::Scene;
 
 pub const RECIPE: Recipe =
     Recipe { fault: Fault::Normal, mechanisms: &["none"], affected: &[], shows: &[], own_drops: &[], inject };
 
+/// Hundredths of a request: what other work on the machine may add before the node is no normal one.
+const MOST_QUEUE: u64 = 5_00;
+
 struct Normal {
     before: Counters,
+    disk: Disk,
 }
 
 fn inject(scene: &mut Scene, _: Dose) -> Result<Box<dyn Injection>> {
-    Ok(Box::new(Normal { before: Counters::read(&scene.topology.server)? }))
+    Ok(Box::new(Normal {
+        before: Counters::read(&scene.topology.server)?,
+        disk: Disk::of(scene.directory())?,
+    }))
 }
 
 impl Injection for Normal {
@@ -31,6 +39,8 @@ impl Injection for Normal {
         evidence.at_most("zero_windows", since("TcpExt.TCPToZeroWindowAdv"), sent / 100);
         evidence.at_most("listen_drops", since("TcpExt.ListenDrops"), 0);
         evidence.at_most("syncookies_sent", since("TcpExt.SyncookiesSent"), 0);
+        let queue = Disk::of(scene.directory())?.mean_queue_since(&self.disk);
+        evidence.at_most("queue_depth_hundredths", queue, MOST_QUEUE);
         Ok(evidence)
     }
 }

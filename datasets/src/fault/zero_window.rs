@@ -14,7 +14,11 @@ use crate::service::Knob;
 pub const RECIPE: Recipe = Recipe {
     fault: Fault::ZeroWindow,
     mechanisms: &["slow-reader"],
-    affected: &["tcp/198.18.1.2:8080"],
+    // Uploads fill the buffer; what the others have to say fits into it.
+    affected: &[
+        "tcp/198.18.1.2:8080?zero_window_count>=1",
+        "tcp/198.18.1.2:8080?zero_window_duration>=0.001",
+    ],
     shows: &[(Feature::ZeroWindowCount, 1.0)],
     own_drops: &[],
     inject,
