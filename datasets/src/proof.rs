@@ -114,6 +114,9 @@ impl Proof {
         let number =
             |key: &str| text(key)?.parse::<u64>().with_context(|| format!("`lab.{key}` is no number"));
         let label: Label = text("fault")?.parse()?;
+        // Recordings that do not name it were made before there was a choice.
+        let congestion = pairs.get("lab.congestion").map(|name| Congestion::from_str(name, false));
+        let congestion = congestion.transpose().map_err(anyhow::Error::msg)?.unwrap_or_default();
         let counters = pairs.iter().filter_map(|(key, value)| Some((key.strip_prefix(COUNTER)?, value)));
         Ok(Self {
             fault: label.fault().context("`lab.fault` names no fault")?,
@@ -121,7 +124,7 @@ impl Proof {
             mechanism: text("mechanism")?,
             seed: number("seed")?,
             workload: Workload::from_str(&text("workload")?, false).map_err(anyhow::Error::msg)?,
-            congestion: Congestion::from_str(&text("congestion")?, false).map_err(anyhow::Error::msg)?,
+            congestion,
             duration: number("duration")?,
             attempts: u32::try_from(number("attempts")?)?,
             affected: text("affected")?.split_whitespace().map(str::to_owned).collect(),
