@@ -103,7 +103,7 @@ fn is_made(file: &Path, plan: &Plan) -> bool {
 
 fn recorded(file: PathBuf, capture: &Path) -> Witnesses {
     let destination = Destination { file, capture: capture.to_owned() };
-    Witnesses { recording: Some(destination), command: None }
+    Witnesses { recording: Some(destination), ..Witnesses::default() }
 }
 
 fn file_name(plan: &Plan) -> PathBuf {

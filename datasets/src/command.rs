@@ -123,6 +123,10 @@ struct RunArgs {
     #[arg(long = "with", value_name = "COMMAND")]
     command: Option<String>,
 
+    /// Seconds that load and command go on when the fault has ended, to see how it watches things get well
+    #[arg(long, default_value_t = 0, value_name = "S", requires = "command", value_parser = clap::value_parser!(u64).range(..=3600))]
+    after: u64,
+
     #[command(flatten)]
     capture: CaptureArgs,
 }
@@ -219,7 +223,8 @@ impl RunArgs {
         };
         // A command that watches has stdout to itself.
         let watched = self.command.is_some();
-        let witnesses = Witnesses { recording: destination, command: self.command };
+        let after = Duration::from_secs(self.after);
+        let witnesses = Witnesses { recording: destination, command: self.command, after };
         let outcome = plan.run(&witnesses, &interrupt)?;
         let (fault, attempts, evidence) = (self.fault, outcome.attempts, outcome.evidence);
         if watched {

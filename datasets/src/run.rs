@@ -57,6 +57,8 @@ pub struct Witnesses {
     pub recording: Option<Destination>,
     /// A shell command that runs on the router.
     pub command: Option<String>,
+    /// How long load and command go on when the fault has ended, which no recording holds.
+    pub after: Duration,
 }
 
 /// Where the recording goes and what makes it.
@@ -90,7 +92,7 @@ impl Plan {
 
     fn attempt(&self, witnesses: &Witnesses, interrupt: &Interrupt) -> Result<(Evidence, Recorded)> {
         let recipe = Recipe::of(self.fault);
-        let limit = WARM_UP + WINDOW + self.duration + GRACE;
+        let limit = WARM_UP + WINDOW + self.duration + witnesses.after + GRACE;
         let mut scene = Scene::set(self.congestion, limit).context("cannot set the scene")?;
         let load = Load::start(&scene.topology.client, self.workload, self.seed, limit)?;
         let router = &scene.topology.router;
@@ -111,18 +113,21 @@ impl Plan {
         let end = start + self.duration;
         let injection =
             (recipe.inject)(&mut scene, dose).with_context(|| format!("cannot inject {}", self.fault))?;
+        tracing::info!("{} begins", self.fault);
         sleep_until(end, interrupt)?;
         // The recording is cut off here: what drains after a fault is neither normal nor the fault.
         if let Some(recorder) = &mut recorder {
             recorder.stop()?;
         }
         let mut evidence = injection.end(&mut scene)?;
-        if let Some(witness) = &mut witness {
-            witness.stop();
-        }
         let (served, failed) = (load.counts().0 - served, load.counts().1 - failed);
         evidence.note("exchanges_completed", served);
         evidence.note("exchanges_failed", failed);
+        tracing::info!("{} has ended after {} s", self.fault, self.duration.as_secs());
+        sleep_until(Instant::now() + witnesses.after, interrupt)?;
+        if let Some(witness) = &mut witness {
+            witness.stop();
+        }
         load.finish()?;
         Ok((evidence, recorder.map(|recorder| (recorder, began))))
     }

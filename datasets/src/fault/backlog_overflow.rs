@@ -49,7 +49,9 @@ fn inject(scene: &mut Scene, mut dose: Dose) -> Result<Box<dyn Injection>> {
 
 impl Injection for BacklogOverflow {
     fn end(self: Box<Self>, scene: &mut Scene) -> Result<Evidence> {
-        let after = Counters::read(&scene.topology.server)?;
+        let server = &scene.topology.server;
+        let after = Counters::read(server)?;
+        server.sysctl("ipv4/tcp_abort_on_overflow", "0")?;
         scene.app.turn(Knob::AcceptPause, 0)?;
         let mut evidence = Evidence::default();
         evidence.note("clients", self.clients.len());

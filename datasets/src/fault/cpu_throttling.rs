@@ -86,7 +86,7 @@ fn tune(limit: &CpuLimit, mut quota: Duration, wanted: f64, session: &Session) {
 }
 
 impl Injection for CpuThrottling {
-    fn end(mut self: Box<Self>, _: &mut Scene) -> Result<Evidence> {
+    fn end(mut self: Box<Self>, scene: &mut Scene) -> Result<Evidence> {
         let after = self.limit.periods()?;
         self.session.end();
         if let Some(tuner) = self.tuner.take() {
@@ -95,6 +95,7 @@ impl Injection for CpuThrottling {
         if let Some(sidecar) = &mut self.sidecar {
             sidecar.expect_running()?;
         }
+        scene.groups.lift_limits()?;
         let (all, throttled) = (after.all - self.before.all, after.throttled - self.before.throttled);
         let mut evidence = Evidence::default();
         evidence.note("nr_periods", all);

@@ -51,8 +51,9 @@ fn inject(scene: &mut Scene, mut dose: Dose) -> Result<Box<dyn Injection>> {
 }
 
 impl Injection for DnsFailures {
-    fn end(self: Box<Self>, _: &mut Scene) -> Result<Evidence> {
+    fn end(self: Box<Self>, scene: &mut Scene) -> Result<Evidence> {
         self.clients.finish()?;
+        scene.change_zone(Zone::Complete)?;
         let of = |code: usize| self.failures[code].load(Ordering::Relaxed);
         let mut evidence = Evidence::default();
         evidence.at_least(if self.expected == 3 { "nxdomain" } else { "refused" }, of(self.expected), 5);

@@ -47,6 +47,7 @@ impl Injection for HttpErrors {
         let errors = scene.nginx.answered(self.status)? - self.before;
         evidence.at_least(&format!("status_{}", self.status), errors, 5);
         evidence.note("status_200", scene.nginx.answered(200)?);
+        scene.nginx.deploy("", "")?;
         Ok(evidence)
     }
 }

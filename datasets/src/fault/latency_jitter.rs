@@ -200,9 +200,11 @@ fn bufferbloat(scene: &mut Scene, dose: &Dose) -> Result<Box<dyn Injection>> {
 
 impl Injection for Bufferbloat {
     fn end(self: Box<Self>, scene: &mut Scene) -> Result<Evidence> {
-        let json = scene.topology.router.run("tc -j -s qdisc show dev client0")?;
+        let router = &scene.topology.router;
+        let json = router.run("tc -j -s qdisc show dev client0")?;
         self.session.end();
         self.download.join().ok().context("the bulk download panicked")??;
+        router.run("tc qdisc del dev client0 root")?;
         let found: serde_json::Value =
             serde_json::from_str(&json).context("cannot parse the output of tc -j")?;
         let queue = found.as_array().and_then(|all| all.iter().find(|one| one["kind"] == "tbf"));

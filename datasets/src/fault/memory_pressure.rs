@@ -78,9 +78,10 @@ fn neighbour(scene: &Scene, line: &str) -> Result<Process> {
 impl Injection for MemoryPressure {
     fn end(mut self: Box<Self>, scene: &mut Scene) -> Result<Evidence> {
         let after = scene.groups.memory()?;
-        for neighbour in &mut self.neighbours {
+        for mut neighbour in self.neighbours.drain(..) {
             neighbour.expect_running()?;
         }
+        scene.groups.lift_limits()?;
         let mut evidence = Evidence::default();
         evidence.at_least("limit_hits", after.limit_hits - self.before.limit_hits, 20);
         let kills = after.kills - self.before.kills;

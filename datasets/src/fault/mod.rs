@@ -64,7 +64,7 @@ pub struct Dose {
 
 /// A fault that is on.
 pub trait Injection {
-    /// Ends the fault and tells what proves that it was there.
+    /// Ends the fault, puts back what it changed, and tells what proves that it was there.
     fn end(self: Box<Self>, scene: &mut Scene) -> Result<Evidence>;
 }
 
