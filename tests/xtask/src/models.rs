@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use cli::Exit;
 use serde::Deserialize;
 
-use crate::workspace::{cargo, root, succeed};
+use crate::workspace::{programs, root, succeed};
 
 /// The workload whose recordings are for testing alone.
 const TEST_WORKLOAD: &str = "batch";
@@ -47,10 +47,11 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         fs::read_to_string(&manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
     let recordings: Manifest =
         toml::from_str(&text).with_context(|| format!("cannot read {}", manifest.display()))?;
-    let rows = rows(&work, &recordings.recording)?;
+    let programs = programs()?;
+    let rows = rows(&programs, &work, &recordings.recording)?;
     let output = if args.check { work } else { root().join("models") };
     for (name, settings) in MODELS {
-        let mut train = program("train");
+        let mut train = Command::new(programs.join("train"));
         train.args(&rows).args(settings).arg("--runs").arg(&manifest);
         if recordings.recording.iter().any(|recording| recording.workload == TEST_WORKLOAD) {
             train.args(["--test-where", &format!("workload={TEST_WORKLOAD}")]);
@@ -65,25 +66,18 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
 }
 
 /// Rows of every committed recording.
-fn rows(work: &Path, recordings: &[Recording]) -> anyhow::Result<Vec<PathBuf>> {
+fn rows(programs: &Path, work: &Path, recordings: &[Recording]) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::with_capacity(recordings.len());
     for recording in recordings {
         let rows = work.join(&recording.file).with_extension("csv");
         let output = File::create(&rows).with_context(|| format!("cannot create {}", rows.display()))?;
-        let mut replay = program("replay");
+        let mut replay = Command::new(programs.join("replay"));
         let input = root().join("datasets/recordings").join(&recording.file);
         replay.args(["--window", "5", "-q"]).arg(input).stdout(output);
         succeed(&mut replay)?;
         files.push(rows);
     }
     Ok(files)
-}
-
-/// One of our programs, built as it is now.
-fn program(name: &str) -> Command {
-    let mut command = cargo();
-    command.args(["run", "--quiet", "--locked", "--package", name, "--"]);
-    command
 }
 
 /// Whether the committed files are those that were just made.

@@ -20,6 +20,26 @@ pub fn cargo() -> Command {
     command
 }
 
+/// The programs, and their packages.
+const PROGRAMS: [&str; 5] = ["capture", "replay", "train", "infer", "lab"];
+
+/// Builds the programs as they are now; the folder that holds them: beside this one, wherever cargo put it.
+///
+/// # Errors
+/// Where they cannot be built.
+pub fn programs() -> anyhow::Result<PathBuf> {
+    let mut command = cargo();
+    // The profile of the tests: fast enough, and built once for all. All five together, since fewer of them would
+    // need other features of what they share, and that would be built again.
+    command.args(["build", "--locked", "--quiet"]);
+    for program in PROGRAMS {
+        command.args(["--package", program]);
+    }
+    succeed(&mut command)?;
+    let this = env::current_exe().context("this program has no path")?;
+    Ok(this.parent().context("this program is in no folder")?.to_owned())
+}
+
 /// Runs a command to its end.
 ///
 /// # Errors

@@ -21,6 +21,38 @@ pub fn release(packages: &[&str]) -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
+/// What a running process has taken until now.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Taken {
+    /// Seconds of all its threads, and of them those outside the kernel.
+    pub processor: f64,
+    pub user: f64,
+    /// Most memory that was resident, in bytes.
+    pub memory: u64,
+}
+
+pub fn taken(pid: u32) -> anyhow::Result<Taken> {
+    let mut taken = Taken::default();
+    let folder = format!("/proc/{pid}");
+    let read = |path: String| fs::read_to_string(&path).with_context(|| format!("cannot read {path}"));
+    for task in fs::read_dir(format!("{folder}/task")).context("the process is gone")? {
+        let text = read(format!("{}/schedstat", task?.path().display()))?;
+        let nanos: f64 = text.split(' ').next().unwrap_or_default().parse().context("schedstat")?;
+        taken.processor += nanos / 1e9;
+    }
+    // After the name in parentheses: state is the first, utime and stime the 12th and 13th.
+    let stat = read(format!("{folder}/stat"))?;
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+    let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
+    let (user, system) = (ticks(11), ticks(12));
+    taken.user = taken.processor * user / (user + system).max(1.0);
+    let status = read(format!("{folder}/status"))?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak = peak.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    taken.memory = peak.context("the process has no VmHWM")? << 10;
+    Ok(taken)
+}
+
 /// The middle value; of an even number the upper of both.
 pub fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);

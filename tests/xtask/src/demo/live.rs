@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
+use std::time::SystemTime;
 
 use anyhow::Context as _;
 use cli::Exit;
@@ -18,14 +19,20 @@ const SECONDS: &str = "25";
 #[derive(clap::Args)]
 pub struct Receive {
     address: String,
+
+    /// Before each body the time of its arrival, RFC 3339, and a space
+    #[arg(long)]
+    times: bool,
 }
 
 /// What `lab run --with` starts on the server node beside `infer`.
 pub fn receive(args: &Receive) -> anyhow::Result<Exit> {
     let receiver = Receiver::listen(&args.address)?;
     for body in &receiver.bodies {
+        let now = humantime::format_rfc3339_nanos(SystemTime::now());
+        let time = if args.times { format!("{now} ") } else { String::new() };
         // One write a line: it may be ended between two.
-        io::stdout().write_all(format!("{}\n", body.replace('\n', " ")).as_bytes())?;
+        io::stdout().write_all(format!("{time}{}\n", body.replace('\n', " ")).as_bytes())?;
         io::stdout().flush()?;
     }
     Ok(Exit::Done)

@@ -4,7 +4,6 @@ mod live;
 mod receiver;
 
 use std::collections::BTreeMap;
-use std::env;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -14,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use cli::Exit;
 
-use crate::workspace::{cargo, root, succeed};
+use crate::workspace::{programs, root};
 pub use live::{Receive, receive};
 use receiver::Receiver;
 
@@ -27,9 +26,6 @@ pub struct Args {
     #[arg(long)]
     no_live: bool,
 }
-
-/// The programs of the demo, and their packages.
-const PROGRAMS: [&str; 5] = ["capture", "replay", "train", "infer", "lab"];
 
 /// A webhook comes after the first windows of the recording were judged; a busy machine takes longer.
 const WEBHOOK_LIMIT: Duration = Duration::from_secs(60);
@@ -77,21 +73,13 @@ impl Stage {
     /// Builds the programs and empties the demo's folder.
     fn set() -> anyhow::Result<Self> {
         say("building the programs (the first time takes some minutes)")?;
-        let mut command = cargo();
-        // The profile of the tests: fast enough here, and built once for both.
-        command.args(["build", "--locked", "--quiet"]);
-        for program in PROGRAMS {
-            command.args(["--package", program]);
-        }
-        succeed(&mut command)?;
+        let programs = programs()?;
         let folder = root().join("target/demo");
         if folder.exists() {
             fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
         }
         fs::create_dir_all(folder.join("rows"))
             .with_context(|| format!("cannot create {}", folder.display()))?;
-        let programs = env::current_exe().context("this program has no path")?;
-        let programs = programs.parent().context("this program is in no folder")?.to_owned();
         Ok(Self { folder, programs })
     }
 

@@ -7,9 +7,9 @@ use std::process::Command;
 use anyhow::{Context as _, ensure};
 
 use super::recorder::counts;
-use super::wire::output;
 use super::{Args, Stage, say};
 use crate::bench::measure::median;
+use crate::bench::wire::output;
 
 /// Seconds of a run: enough that the file's frame weighs little.
 const SECONDS: &str = "20";

@@ -9,18 +9,23 @@ use anyhow::{Context as _, ensure};
 use cli::Exit;
 
 use super::recorder::{Kind, Recorder, Usage};
-use super::wire::{End, NOBODY, Wire, output};
 use super::{Args, Stage, say};
 use crate::bench::measure::median;
+use crate::bench::wire::{End, NOBODY, Wire, output};
 
 /// Bytes after the headers of Ethernet, IPv4 and UDP that make 64.
 const PAYLOAD: usize = 22;
+/// Of a sender that does not go as fast as it can.
+const BATCHES_PER_SECOND: u32 = 100;
 
 /// Sends packets of 64 bytes for some seconds, and prints how many.
 #[derive(clap::Args)]
 pub struct Flood {
     to: String,
     seconds: u64,
+    /// Packets a second [default: as many as can be sent]
+    #[arg(long)]
+    rate: Option<u32>,
 }
 
 /// What is started in the sender's namespace.
@@ -29,10 +34,16 @@ pub fn flood(args: &Flood) -> anyhow::Result<Exit> {
     socket.connect((args.to.as_str(), 9)).with_context(|| format!("cannot reach {}", args.to))?;
     let end = Instant::now() + Duration::from_secs(args.seconds);
     let mut sent: u64 = 0;
+    let batch = args.rate.map_or(256, |rate| rate / BATCHES_PER_SECOND);
+    let mut next = Instant::now();
     while Instant::now() < end {
-        for _ in 0..256 {
+        for _ in 0..batch {
             // Where the queue is full the packet was not sent.
             sent += u64::from(socket.send(&[0x5a; PAYLOAD]).is_ok());
+        }
+        if args.rate.is_some() {
+            next += Duration::from_secs(1) / BATCHES_PER_SECOND;
+            thread::sleep(next.saturating_duration_since(Instant::now()));
         }
     }
     writeln!(std::io::stdout(), "{sent}")?;

@@ -4,7 +4,6 @@ mod disk;
 mod flood;
 mod recorder;
 mod throughput;
-mod wire;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

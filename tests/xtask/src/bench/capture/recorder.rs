@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 
 use super::Stage;
-use super::wire::{End, Wire, output};
+use crate::bench::measure::{Taken, taken};
+use crate::bench::wire::{End, Wire, output};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -104,25 +105,8 @@ impl Recorder {
 
     /// What it has used until now.
     fn usage(&self) -> anyhow::Result<Usage> {
-        let mut usage = Usage::default();
-        let folder = format!("/proc/{}", self.pid);
-        let read = |path: String| fs::read_to_string(&path).with_context(|| format!("cannot read {path}"));
-        for task in fs::read_dir(format!("{folder}/task")).context("the recorder is gone")? {
-            let text = read(format!("{}/schedstat", task?.path().display()))?;
-            let nanos: f64 = text.split(' ').next().unwrap_or_default().parse().context("schedstat")?;
-            usage.processor += nanos / 1e9;
-        }
-        // After the name in parentheses: state is the first, utime and stime the 12th and 13th.
-        let stat = read(format!("{folder}/stat"))?;
-        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
-        let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
-        let (user, system) = (ticks(11), ticks(12));
-        usage.user = usage.processor * user / (user + system).max(1.0);
-        let status = read(format!("{folder}/status"))?;
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let peak = peak.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-        usage.memory = peak.context("the recorder has no VmHWM")? << 10;
-        Ok(usage)
+        let Taken { processor, user, memory } = taken(self.pid)?;
+        Ok(Usage { processor, user, memory, ..Usage::default() })
     }
 
     /// Ends it; what it used while it recorded.

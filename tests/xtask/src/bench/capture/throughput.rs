@@ -8,9 +8,9 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use super::recorder::{Kind, Recorder};
-use super::wire::{End, Wire, output};
 use super::{Args, Stage, say};
 use crate::bench::measure::median;
+use crate::bench::wire::{End, Wire, output};
 
 pub fn run(stage: &Stage, args: &Args) -> anyhow::Result<()> {
     say(&format!(
