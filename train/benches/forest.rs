@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use model::Forest;
 use nix::time::{ClockId, clock_gettime};
+use train::data::Cells;
 use train::evaluate::{Split, score};
 use train::forest::random::Random;
 use train::forest::{ClassWeight, FeaturesPerNode, Rows, Settings, fit};
@@ -98,8 +99,8 @@ fn settings(trees: usize, max_depth: usize) -> Settings {
 #[allow(clippy::expect_used, clippy::cast_possible_truncation)]
 fn fitted(data: &Data, settings: &Settings) -> Forest {
     let chosen: Vec<u32> = (0..data.classes.len() as u32).collect();
-    let rows =
-        Rows { columns: &data.columns, classes: &data.classes, number_of_classes: CLASSES, chosen: &chosen };
+    let cells = Cells::from(data.columns.clone());
+    let rows = Rows { cells: &cells, classes: &data.classes, number_of_classes: CLASSES, chosen: &chosen };
     fit(rows, settings, || ()).expect("small trees")
 }
 
@@ -287,7 +288,7 @@ fn main() {
     let split = Split { fit: fit.to_vec(), held_out: held_out.to_vec(), groups: 1, rule: String::new() };
     let settings = isolation::Settings { trees: 100, sample: 256, false_alarms: 0.01, seed: 1 };
     let (forest, _) =
-        isolation::fit(&learned.columns, &normal, Some(&split), &settings).expect("enough rows");
+        isolation::fit(&Cells::from(learned.columns), &normal, Some(&split), &settings).expect("enough rows");
     prediction(&mut lines, &forest, &fresh, "isolation forest, 100 trees", ["3", "-", "-"]);
     println!("| | Faultline | scikit-learn | ratio | goal |\n|---|--:|--:|--:|--:|");
     for Line { what, ours, theirs, ratio, goal } in lines {

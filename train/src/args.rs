@@ -22,6 +22,9 @@ A CSV file of rows is one recording; in Parquet the column `recording` tells the
 more than 10 empty windows set apart count as different recordings. Scores come from recordings that the judged
 model has not seen.";
 
+/// MiB; 3 million rows.
+pub const DEFAULT_MEMORY: u32 = 1024;
+
 /// The kinds of model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ModelKind {
@@ -140,6 +143,11 @@ pub struct FitArgs {
     /// Threads to fit with; never changes the model [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
+
+    /// MiB of rows that are held in memory; what is beyond stands in a temporary file in TMPDIR. Changes no byte of
+    /// the model. Fitting takes a quarter of all rows' size besides
+    #[arg(long, value_name = "MIB", default_value_t = DEFAULT_MEMORY)]
+    pub memory: u32,
 
     /// Length of the windows in seconds [default: the smallest step between two windows of one file]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]

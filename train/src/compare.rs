@@ -9,7 +9,7 @@ use features::schema;
 use model::{MAX_CLASSES, Model};
 use tracing::warn;
 
-use crate::args::CompareArgs;
+use crate::args::{CompareArgs, DEFAULT_MEMORY};
 use crate::data::Table;
 use crate::evaluate::score::{PerClass, confusion, macro_f1, mcc};
 use crate::run::read;
@@ -25,7 +25,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<Exit> {
         let inputs = schema::inputs().map(|column| column.name);
         model.check_schema(schema::fingerprint(), inputs).with_context(|| path.display().to_string())?;
     }
-    let (table, window) = read(&args.data, Some(models[0].meta().window_ns as f64 / 1e9))?;
+    let (table, window) = read(&args.data, DEFAULT_MEMORY, Some(models[0].meta().window_ns as f64 / 1e9))?;
     let windows = models.each_ref().map(|model| model.meta().window_ns);
     if windows[0] != windows[1] {
         bail!("A was trained on windows of {} ns, and B of {} ns: no rows suit both", windows[0], windows[1]);
@@ -64,13 +64,16 @@ fn compared(models: &[Model; 2], table: &Table) -> anyhow::Result<String> {
     #[allow(clippy::cast_possible_truncation)] // at most 256 classes
     let index = |label: u16| labels.partition_point(|known| *known < label) as u8;
     let actual: Vec<u8> = table.labels.iter().map(|label| index(*label)).collect();
-    let rows: Vec<f32> = (0..table.len()).flat_map(|row| table.row(row)).collect();
-    let predicted = models.each_ref().map(|model| {
-        let mut shares = vec![0.0; table.len() * model.classes().len()];
-        model.predict_batch(&rows, &mut shares);
+    #[allow(clippy::cast_possible_truncation)] // rows are counted in u32
+    let rows: Vec<u32> = (0..table.len() as u32).collect();
+    let winners_of = |model: &Model| -> anyhow::Result<Vec<u8>> {
+        let shares = table.cells.map_rows(&rows, model.classes().len(), |_, values, shares| {
+            model.predict_batch(values, shares);
+        })?;
         let winners = winners(&shares, model.classes().len());
-        winners.iter().map(|class| index(model.classes()[usize::from(*class)].label)).collect::<Vec<u8>>()
-    });
+        Ok(winners.iter().map(|class| index(model.classes()[usize::from(*class)].label)).collect())
+    };
+    let predicted = [winners_of(&models[0])?, winners_of(&models[1])?];
     let classes = labels.len();
     let matrices = predicted.each_ref().map(|predicted| confusion(&actual, predicted, classes));
     let mut text =

@@ -1,11 +1,14 @@
 //! Fits isolation forests (Liu, Ting, Zhou 2008) on normal rows: what few random cuts set apart is unusual.
 //! Axis-parallel, because cuts across unscaled heavy tails were measured to be worse.
 
+use std::collections::HashMap;
+
 use anyhow::bail;
 use model::{Calibration, Forest, ForestBuilder, Node, Tree, TreeSizeError};
 use rayon::prelude::*;
 use tracing::warn;
 
+use crate::data::{Cells, SpillError};
 use crate::evaluate::Split;
 use crate::forest::random::Random;
 
@@ -27,9 +30,9 @@ pub struct Settings {
 /// are too few recordings to set some aside.
 ///
 /// # Errors
-/// Where there are fewer than two normal rows.
+/// Where there are fewer than two normal rows, or they cannot be read.
 pub fn fit(
-    columns: &[Vec<f32>],
+    cells: &Cells,
     normal: &[u32],
     parts: Option<&Split>,
     settings: &Settings,
@@ -42,45 +45,88 @@ pub fn fit(
     }
     let (fitted, validation) = parts.map_or((normal, normal), |split| (&split.fit[..], &split.held_out[..]));
     let height = height_limit(settings.sample.min(fitted.len()));
-    let trees: Result<Vec<Tree>, TreeSizeError> = (0..settings.trees)
-        .into_par_iter()
-        .map(|index| {
-            let mut random = Random::new("isolation", settings.seed, index as u64);
-            let mut rows = fitted.to_vec();
-            // The first places of a shuffle are a sample without replacement.
-            let size = settings.sample.min(rows.len());
-            for place in 0..size {
-                let pick = place + random.below(rows.len() - place);
-                rows.swap(place, pick);
-            }
-            rows.truncate(size);
-            Grower { columns, random, height, longest: longest(settings.sample), tree: Tree::default() }
-                .grow(rows)
-        })
-        .collect();
     let mut builder = ForestBuilder::new(2);
-    trees?.iter().for_each(|tree| builder.push(tree));
+    for first in (0..settings.trees).step_by(TREES_AT_ONCE) {
+        let samples: Vec<Sample> = (first..settings.trees.min(first + TREES_AT_ONCE))
+            .into_par_iter()
+            .map(|index| Sample::draw(fitted, settings, index))
+            .collect();
+        let drawn = Drawn::read(cells, &samples)?;
+        let trees: Result<Vec<Tree>, TreeSizeError> = samples
+            .into_par_iter()
+            .map(|Sample { random, rows }| {
+                let tree = Tree::default();
+                Grower { drawn: &drawn, random, height, longest: longest(settings.sample), tree }.grow(rows)
+            })
+            .collect();
+        trees?.iter().for_each(|tree| builder.push(tree));
+    }
     let forest = builder.finish();
-    let threshold = threshold(&forest, columns, validation, settings.false_alarms);
+    let threshold = threshold(&forest, cells, validation, settings.false_alarms)?;
     Ok((forest, Calibration::Threshold { threshold }))
 }
 
+/// Trees whose samples are read together: one way through the rows serves them all.
+const TREES_AT_ONCE: usize = 256;
+
+/// The rows of a tree, and its random numbers behind the draw.
+struct Sample {
+    random: Random,
+    rows: Vec<u32>,
+}
+
+impl Sample {
+    /// The first places of a shuffle of all rows, which are a sample without replacement; only places that the shuffle
+    /// has changed are kept.
+    fn draw(from: &[u32], settings: &Settings, index: usize) -> Self {
+        let mut random = Random::new("isolation", settings.seed, index as u64);
+        let mut moved: HashMap<usize, u32> = HashMap::new();
+        let rows = (0..settings.sample.min(from.len()))
+            .map(|place| {
+                let pick = place + random.below(from.len() - place);
+                let here = moved.get(&place).copied().unwrap_or(from[place]);
+                let picked = moved.get(&pick).copied().unwrap_or(from[pick]);
+                moved.insert(pick, here);
+                picked
+            })
+            .collect();
+        Self { random, rows }
+    }
+}
+
+/// The inputs of all rows that some trees drew.
+struct Drawn {
+    /// Ascending.
+    rows: Vec<u32>,
+    inputs: usize,
+    /// Row after row.
+    values: Vec<f32>,
+}
+
+impl Drawn {
+    fn read(cells: &Cells, samples: &[Sample]) -> Result<Self, SpillError> {
+        let mut rows: Vec<u32> = samples.iter().flat_map(|sample| &sample.rows).copied().collect();
+        rows.sort_unstable();
+        rows.dedup();
+        Ok(Self { inputs: cells.inputs(), values: cells.rows(&rows)?, rows })
+    }
+
+    fn value(&self, place: usize, input: usize) -> f32 {
+        self.values[place * self.inputs + input]
+    }
+}
+
 /// The anomaly share that no more than `budget` of the rows exceed.
-fn threshold(forest: &Forest, columns: &[Vec<f32>], rows: &[u32], budget: f64) -> f64 {
-    let mut shares: Vec<f32> = rows
-        .par_iter()
-        .map(|row| {
-            let values: Vec<f32> = columns.iter().map(|column| column[*row as usize]).collect();
-            let mut shares = [0.0; 2];
-            forest.predict(&values, &mut shares);
-            shares[1]
-        })
-        .collect();
+fn threshold(forest: &Forest, cells: &Cells, rows: &[u32], budget: f64) -> Result<f64, SpillError> {
+    let shares = cells.map_rows(rows, 2, |_, values, shares| {
+        forest.predict_batch(values, cells.inputs(), shares);
+    })?;
+    let mut shares: Vec<f32> = shares.into_iter().skip(1).step_by(2).collect();
     shares.sort_unstable_by(f32::total_cmp);
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a share of a count
     let allowed = (shares.len() as f64 * budget) as usize;
     let at = shares.len().saturating_sub(allowed + 1);
-    f64::from(shares[at].next_up()).clamp(1e-6, 1.0 - 1e-6)
+    Ok(f64::from(shares[at].next_up()).clamp(1e-6, 1.0 - 1e-6))
 }
 
 /// Levels after which a row counts as usual: those of a balanced tree.
@@ -104,7 +150,7 @@ fn longest(sample: usize) -> f64 {
 }
 
 struct Grower<'a> {
-    columns: &'a [Vec<f32>],
+    drawn: &'a Drawn,
     random: Random,
     height: usize,
     longest: f64,
@@ -121,16 +167,17 @@ struct Cut {
 impl Grower<'_> {
     fn grow(mut self, rows: Vec<u32>) -> Result<Tree, TreeSizeError> {
         self.tree.nodes.push(Node::leaf(0));
-        let mut open = vec![(0, rows, 0)];
+        let place = |row: &u32| self.drawn.rows.partition_point(|drawn| drawn < row);
+        let places: Vec<usize> = rows.iter().map(place).collect();
+        let mut open = vec![(0, places, 0)];
         while let Some((node, rows, depth)) = open.pop() {
             let cut = if depth < self.height && rows.len() > 1 { self.cut(&rows) } else { None };
             let Some(cut) = cut else {
                 self.tree.nodes[node] = self.leaf(depth as f64 + unsuccessful(rows.len()));
                 continue;
             };
-            let column = &self.columns[cut.input];
-            let (right, left_rows): (Vec<u32>, Vec<u32>) = rows.into_iter().partition(|row| {
-                let value = column[*row as usize];
+            let (right, left_rows): (Vec<usize>, Vec<usize>) = rows.into_iter().partition(|place| {
+                let value = self.drawn.value(*place, cut.input);
                 if value.is_nan() { cut.missing_right } else { value > cut.threshold }
             });
             let left = self.tree.nodes.len();
@@ -144,14 +191,14 @@ impl Grower<'_> {
 
     /// A random input that varies here, cut at a random place between its smallest and largest value. Where
     /// some rows did not measure it, that is cut off as often as such rows are; else they go with the many.
-    fn cut(&mut self, rows: &[u32]) -> Option<Cut> {
-        let mut inputs: Vec<usize> = (0..self.columns.len()).collect();
+    fn cut(&mut self, rows: &[usize]) -> Option<Cut> {
+        let mut inputs: Vec<usize> = (0..self.drawn.inputs).collect();
         for place in 0..inputs.len() {
             let pick = place + self.random.below(inputs.len() - place);
             inputs.swap(place, pick);
             let input = inputs[place];
-            let column = &self.columns[input];
-            let values = || rows.iter().map(|row| column[*row as usize]).filter(|value| !value.is_nan());
+            let value = |place: &usize| self.drawn.value(*place, input);
+            let values = || rows.iter().map(value).filter(|value| !value.is_nan());
             let (low, high) =
                 values().fold((f32::MAX, f32::MIN), |(low, high), value| (low.min(value), high.max(value)));
             let measured = values().count();
@@ -209,7 +256,8 @@ mod tests {
             rule: String::new(),
         };
         let settings = Settings { trees: 100, sample: 256, false_alarms: 0.01, seed: 1 };
-        let (forest, calibration) = fit(&columns, &normal, Some(&split), &settings).unwrap();
+        let cells = Cells::from(columns.clone());
+        let (forest, calibration) = fit(&cells, &normal, Some(&split), &settings).unwrap();
         let judge = |row: usize| {
             let values: Vec<f32> = columns.iter().map(|column| column[row]).collect();
             let mut shares = [0.0; 2];
@@ -220,8 +268,8 @@ mod tests {
         let alarms = (1000..2000).filter(|row| judge(*row) >= 0.5).count();
         assert!(alarms <= 10, "{alarms} of 1000 validation rows, and 10 are allowed");
         assert!(judge(2000) > 0.5, "{}", judge(2000));
-        assert_eq!(fit(&columns, &normal, Some(&split), &settings).unwrap().0, forest);
-        assert!(fit(&columns, &[1], None, &settings).is_err());
+        assert_eq!(fit(&cells, &normal, Some(&split), &settings).unwrap().0, forest);
+        assert!(fit(&cells, &[1], None, &settings).is_err());
     }
 
     #[test]

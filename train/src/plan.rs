@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use model::{Calibration, Forest, Kind, OutOfBag};
 
+use crate::data::SpillError;
 use crate::evaluate::{folds, score};
 use crate::forest::{self, Rows, Settings};
 use crate::isolation;
@@ -72,7 +73,7 @@ impl Plan {
                 let normal: Vec<u32> =
                     rows.iter().copied().filter(|row| set.of_row[*row as usize] == 0).collect();
                 let parts = folds(&set.of_row, &set.table.groups, &normal, 4, settings.seed);
-                isolation::fit(&set.table.columns, &normal, parts.first(), settings)
+                isolation::fit(&set.table.cells, &normal, parts.first(), settings)
                     .map(|(forest, calibration)| (forest, Some(calibration)))
             }
         }
@@ -80,19 +81,22 @@ impl Plan {
 
     /// How well the trees of a forest that was fitted on these rows judge those that they did not draw; `None`
     /// where the kind draws no samples of all rows.
-    pub fn out_of_bag(&self, set: &LabelledSet, rows: &[u32], forest: &Forest) -> Option<OutOfBag> {
-        let Self::Forest(settings) = self else { return None };
+    ///
+    /// # Errors
+    /// Where the rows cannot be read.
+    pub fn out_of_bag(
+        &self,
+        set: &LabelledSet,
+        rows: &[u32],
+        forest: &Forest,
+    ) -> Result<Option<OutOfBag>, SpillError> {
+        let Self::Forest(settings) = self else { return Ok(None) };
         let rows = self.sampled(set, rows);
-        let predicted = forest::out_of_bag(chosen(set, &rows), settings, forest);
-        Some(score::out_of_bag(&set.classes_of(&rows), &predicted, set.classes.len()))
+        let predicted = forest::out_of_bag(chosen(set, &rows), settings, forest)?;
+        Ok(Some(score::out_of_bag(&set.classes_of(&rows), &predicted, set.classes.len())))
     }
 }
 
 fn chosen<'a>(set: &'a LabelledSet, rows: &'a [u32]) -> Rows<'a> {
-    Rows {
-        columns: &set.table.columns,
-        classes: &set.of_row,
-        number_of_classes: set.classes.len(),
-        chosen: rows,
-    }
+    Rows { cells: &set.table.cells, classes: &set.of_row, number_of_classes: set.classes.len(), chosen: rows }
 }

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use crate::args::{Args, Command, ExportArgs, FitArgs, ModelKind};
 use crate::compare;
 use crate::data::runs::{self, Runs};
-use crate::data::{self, Table, input};
+use crate::data::{self, SpillError, Table, input};
 use crate::evaluate::{self, Judged, Procedure, Split};
 use crate::forest::{self, FeaturesPerNode, Settings};
 use crate::inspect;
@@ -29,6 +29,7 @@ use crate::search::{Budget, search};
 use crate::set::{LabelledSet, NORMAL};
 
 const NANOSECONDS: f64 = 1e9;
+const MIB: usize = 1 << 20;
 
 /// Does what the command line says.
 ///
@@ -58,7 +59,7 @@ fn export(args: &ExportArgs) -> anyhow::Result<Exit> {
 
 fn train(args: &FitArgs) -> anyhow::Result<Exit> {
     let inputs = [&args.inputs[..], &args.test[..]].concat();
-    let (table, window) = read(&inputs, args.window)?;
+    let (table, window) = read(&inputs, args.memory, args.window)?;
     let runs = args.runs.as_deref().map(|path| runs_of(path, &table)).transpose()?;
     let mut set = labelled(table, window, args.model)?;
     set.runs = runs;
@@ -88,7 +89,7 @@ fn train(args: &FitArgs) -> anyhow::Result<Exit> {
             let rows = set.all();
             let (forest, own) = plan.fit(&set, &rows, "fitting")?;
             if judged.is_none()
-                && let Some(score) = plan.out_of_bag(&set, &rows, &forest)
+                && let Some(score) = plan.out_of_bag(&set, &rows, &forest)?
             {
                 info!("{}", evaluate::score::out_of_bag_in_words(&score));
             }
@@ -181,10 +182,11 @@ fn labelled(mut table: Table, window: i64, kind: ModelKind) -> anyhow::Result<La
 }
 
 /// All rows with their groups, and the windows' length in nanoseconds.
-pub fn read(inputs: &[PathBuf], window: Option<f64>) -> anyhow::Result<(Table, i64)> {
+/// `memory` is in MiB.
+pub fn read(inputs: &[PathBuf], memory: u32, window: Option<f64>) -> anyhow::Result<(Table, i64)> {
     let sizes = inputs.iter().map(|path| std::fs::metadata(path).map_or(0, |file| file.len()));
     let progress = cli::of_bytes(sizes.sum(), "reading");
-    let mut table = input::read(inputs, &|bytes| progress.inc(bytes))?;
+    let mut table = input::read(inputs, memory as usize * MIB, &|bytes| progress.inc(bytes))?;
     progress.finish_and_clear();
     #[allow(clippy::cast_possible_truncation)] // at most a day
     let given = window.map(|seconds| (seconds * NANOSECONDS).round() as i64);
@@ -199,6 +201,13 @@ pub fn read(inputs: &[PathBuf], window: Option<f64>) -> anyhow::Result<(Table, i
         table.group_names.len(),
         table.files.len()
     );
+    if table.cells.written() > 0 {
+        info!(
+            "{} MB of them stand in a temporary file in {}, because memory is to hold {memory} MiB at most (--memory)",
+            table.cells.written() / 1_000_000,
+            std::env::temp_dir().display()
+        );
+    }
     Ok((table, window))
 }
 
@@ -230,13 +239,12 @@ fn assemble(
     evaluation: Option<Evaluation>,
     args: &FitArgs,
 ) -> anyhow::Result<Model> {
-    let profile: Vec<Profile> = set
-        .table
-        .columns
-        .par_iter()
-        .map(|column| {
-            let column: Vec<f32> = fitted.rows.iter().map(|row| column[*row as usize]).collect();
-            Profile::of(&column, |row| set.table.labels[fitted.rows[row] as usize] == NORMAL)
+    let cells = &set.table.cells;
+    let profile: Result<Vec<Profile>, SpillError> = (0..cells.inputs())
+        .into_par_iter()
+        .map(|input| {
+            let column = cells.column(input, &fitted.rows)?;
+            Ok(Profile::of(&column, |row| set.table.labels[fitted.rows[row] as usize] == NORMAL))
         })
         .collect();
     let meta = Meta {
@@ -255,7 +263,7 @@ fn assemble(
         calibration: fitted.calibration,
         evaluation,
     };
-    Ok(Model::new(&meta, &fitted.forest, &profile)?)
+    Ok(Model::new(&meta, &fitted.forest, &profile?)?)
 }
 
 /// The schema's inputs as the model file tells them.

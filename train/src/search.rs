@@ -121,7 +121,7 @@ fn mean_macro_f1(set: &LabelledSet, parts: &[Split], settings: &Settings) -> any
     let mut sum = 0.0;
     for part in parts {
         let (forest, _) = plan.fit(set, &part.fit, "")?;
-        let predicted = winners(&set.shares(&forest, &part.held_out), classes);
+        let predicted = winners(&set.shares(&forest, &part.held_out)?, classes);
         sum += score::macro_f1(&set.classes_of(&part.held_out), &predicted, classes);
     }
     Ok(sum / parts.len() as f64)

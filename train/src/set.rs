@@ -3,8 +3,8 @@
 use anyhow::bail;
 use model::{ClassInfo, Forest};
 
-use crate::data::Table;
 use crate::data::runs::Runs;
+use crate::data::{SpillError, Table};
 use crate::isolation::ANOMALY;
 
 /// The label of rows without a fault.
@@ -85,22 +85,15 @@ impl LabelledSet {
         groups_per_class(&self.of_row, &self.table.groups, rows, self.classes.len())
     }
 
-    /// The inputs of some rows, row after row.
-    pub fn values(&self, rows: &[u32]) -> Vec<f32> {
-        rows.iter().flat_map(|row| self.table.row(*row as usize)).collect()
-    }
-
-    /// A forest's shares of the classes for some rows, row after row, in the current rayon pool.
-    pub fn shares(&self, forest: &Forest, rows: &[u32]) -> Vec<f32> {
-        use rayon::prelude::*;
-        // Rows that one thread takes at a time.
-        const BLOCK: usize = 1024;
-        let mut shares = vec![0.0; rows.len() * self.classes.len()];
-        let blocks = shares.par_chunks_mut(BLOCK * self.classes.len()).zip(rows.par_chunks(BLOCK));
-        blocks.for_each(|(shares, rows)| {
-            forest.predict_batch(&self.values(rows), self.table.columns.len(), shares);
-        });
-        shares
+    /// A forest's shares of its classes for some ascending rows, row after row, in the current rayon pool.
+    ///
+    /// # Errors
+    /// Where the rows cannot be read.
+    pub fn shares(&self, forest: &Forest, rows: &[u32]) -> Result<Vec<f32>, SpillError> {
+        let cells = &self.table.cells;
+        cells.map_rows(rows, forest.classes(), |_, values, shares| {
+            forest.predict_batch(values, cells.inputs(), shares);
+        })
     }
 }
 

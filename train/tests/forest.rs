@@ -11,6 +11,7 @@ use smartcore::ensemble::random_forest_classifier::{
     RandomForestClassifier, RandomForestClassifierParameters,
 };
 use smartcore::linalg::basic::matrix::DenseMatrix;
+use train::data::Cells;
 use train::forest::{ClassWeight, FeaturesPerNode, Rows, Settings, fit, out_of_bag};
 
 fn settings(trees: usize) -> Settings {
@@ -55,7 +56,7 @@ proptest! {
         let columns: Vec<Vec<f32>> = (0..inputs).map(|k| cells[k * rows..(k + 1) * rows].to_vec()).collect();
         let classes: Vec<u8> = (0..rows).map(|row| u8::try_from(row * 7 % 3).unwrap()).collect();
         let chosen: Vec<u32> = (0..u32::try_from(rows).unwrap()).collect();
-        let set = Rows { columns: &columns, classes: &classes, number_of_classes: 3, chosen: &chosen };
+        let set = Rows { cells: &Cells::from(columns.to_vec()), classes: &classes, number_of_classes: 3, chosen: &chosen };
         let forest = fit(set, &Settings { class_weight, min_leaf, ..settings(3) }, || ()).unwrap();
         prop_assert_eq!(forest.trees(), 3);
         for row in 0..rows.min(50) {
@@ -77,7 +78,7 @@ proptest! {
         let classes: Vec<u8> = (0..column.len()).map(class).collect();
         let chosen: Vec<u32> = (0..u32::try_from(column.len()).unwrap()).collect();
         let columns = [column];
-        let set = Rows { columns: &columns, classes: &classes, number_of_classes: 3, chosen: &chosen };
+        let set = Rows { cells: &Cells::from(columns.to_vec()), classes: &classes, number_of_classes: 3, chosen: &chosen };
         let tree = Settings { bootstrap: false, features: FeaturesPerNode::All, max_depth: 255, ..settings(1) };
         let forest = fit(set, &tree, || ()).unwrap();
         for (row, class) in classes.iter().enumerate() {
@@ -103,9 +104,10 @@ fn rows_out_of_the_bag_are_judged_as_new_rows_are() {
     let halves: [Vec<u32>; 2] = [(0..3000).collect(), (3000..6000).collect()];
     let (mut bag, mut new) = (0.0, 0.0);
     for (chosen, other) in [(&halves[0], &halves[1]), (&halves[1], &halves[0])] {
-        let set = Rows { columns: &columns, classes: &classes, number_of_classes: 4, chosen };
+        let set =
+            Rows { cells: &Cells::from(columns.to_vec()), classes: &classes, number_of_classes: 4, chosen };
         let forest = fit(set, &settings, || ()).unwrap();
-        let found = out_of_bag(set, &settings, &forest);
+        let found = out_of_bag(set, &settings, &forest).unwrap();
         // A row is in every sample of 100 with a probability of 0.632^100.
         let predicted: Vec<u8> = found.iter().map(|class| class.unwrap()).collect();
         let actual: Vec<u8> = chosen.iter().map(|row| classes[*row as usize]).collect();
@@ -115,7 +117,7 @@ fn rows_out_of_the_bag_are_judged_as_new_rows_are() {
         assert!(known > bag + 0.1, "rows that all trees judge are known by heart: {known} and {bag}");
         for threads in [1, 3] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            assert_eq!(pool.install(|| out_of_bag(set, &settings, &forest)), found);
+            assert_eq!(pool.install(|| out_of_bag(set, &settings, &forest)).unwrap(), found);
         }
     }
     // scikit-learn's forests of these settings: .654 and .676 on the same rows.
@@ -126,9 +128,14 @@ fn rows_out_of_the_bag_are_judged_as_new_rows_are() {
 fn a_single_tree_judges_the_rows_that_it_did_not_draw() {
     let (columns, classes) = hard_data(3000);
     let chosen: Vec<u32> = (0..3000).collect();
-    let set = Rows { columns: &columns, classes: &classes, number_of_classes: 4, chosen: &chosen };
+    let set = Rows {
+        cells: &Cells::from(columns.to_vec()),
+        classes: &classes,
+        number_of_classes: 4,
+        chosen: &chosen,
+    };
     let forest = fit(set, &settings(1), || ()).unwrap();
-    let left_out = out_of_bag(set, &settings(1), &forest).iter().flatten().count();
+    let left_out = out_of_bag(set, &settings(1), &forest).unwrap().iter().flatten().count();
     // 1/e of them.
     assert!((1000..1210).contains(&left_out), "{left_out} of 3000");
 }
@@ -175,7 +182,12 @@ fn the_forest_is_as_good_as_smartcores() {
     let (columns, classes) = hard_data(6000);
     let (fitted, rows) = (3000usize, 6000usize);
     let chosen: Vec<u32> = (0..3000).collect();
-    let set = Rows { columns: &columns, classes: &classes, number_of_classes: 4, chosen: &chosen };
+    let set = Rows {
+        cells: &Cells::from(columns.to_vec()),
+        classes: &classes,
+        number_of_classes: 4,
+        chosen: &chosen,
+    };
     let ours = fit(set, &settings(100), || ()).unwrap();
     let predicted: Vec<u8> =
         (fitted..rows).map(|row| u8::try_from(best(&predict(&ours, &columns, row))).unwrap()).collect();

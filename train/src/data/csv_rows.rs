@@ -26,6 +26,7 @@ pub fn read(table: &mut Table, source: impl Read, file: &str, name: &str) -> Res
         let line = record.position().map_or(0, csv::Position::line);
         add_row(table, &uses, &record, file, At::Line(line))?;
         table.groups.push(recording);
+        table.cells.end_rows()?;
     }
     Ok(())
 }
@@ -49,7 +50,7 @@ fn add_row(table: &mut Table, uses: &[Use], record: &ByteRecord, file: &str, at:
                 let value = std::str::from_utf8(cell)
                     .map_err(|_| "is not UTF-8".to_owned())
                     .and_then(|cell| column.encode_text(cell).map_err(|error| reason(&error)));
-                table.columns[*index].push(value.map_err(|reason| bad(column.name, reason))?);
+                table.cells.push(*index, value.map_err(|reason| bad(column.name, reason))?);
             }
         }
     }

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     fn table(files: &[&[i64]]) -> Table {
-        let mut table = Table::new();
+        let mut table = Table::new(usize::MAX);
         for (number, seconds) in files.iter().enumerate() {
             table.times.extend(seconds.iter().map(|second| second * 1_000_000_000));
             table.groups.resize(table.times.len(), u32::try_from(number).unwrap());

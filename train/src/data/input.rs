@@ -10,7 +10,7 @@ use model::DataFile;
 use parquet::errors::ParquetError;
 use sha2::{Digest as _, Sha256};
 
-use super::{MAX_ROWS, Table, csv_rows, parquet_rows};
+use super::{MAX_ROWS, SpillError, Table, csv_rows, parquet_rows};
 
 /// What stands for standard input.
 const STDIN: &str = "-";
@@ -99,18 +99,21 @@ pub enum Error {
     SameContent { file: String, other: String },
     #[error("more than {MAX_ROWS} rows: train on fewer files")]
     TooManyRows,
+    #[error(transparent)]
+    Spill(#[from] SpillError),
 }
 
-/// Reads all files, one after the other: Parquet where one begins so, else CSV; `-` is standard input. `progress`
-/// learns of every chunk of bytes.
+/// Reads all files, one after the other: Parquet where one begins so, else CSV; `-` is standard input. At most `room`
+/// bytes of inputs are held in memory. `progress` learns of every chunk of bytes.
 ///
 /// # Errors
 /// [`Error`]; nothing of a refused file is used.
-pub fn read(paths: &[PathBuf], progress: &dyn Fn(u64)) -> Result<Table, Error> {
-    let mut table = Table::new();
+pub fn read(paths: &[PathBuf], room: usize, progress: &dyn Fn(u64)) -> Result<Table, Error> {
+    let mut table = Table::new(room);
     for path in paths {
         read_file(&mut table, path, progress)?;
     }
+    table.cells.close()?;
     Ok(table)
 }
 

@@ -1,5 +1,6 @@
 //! Feature rows in memory: inputs column by column, label, time and group of every row.
 
+mod cells;
 mod columns;
 mod csv_rows;
 mod group;
@@ -10,6 +11,7 @@ pub mod runs;
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 
+pub use cells::{Cells, SpillError};
 pub use group::window_of;
 
 use model::DataFile;
@@ -18,10 +20,10 @@ use model::DataFile;
 pub const MAX_ROWS: usize = u32::MAX as usize;
 
 /// All rows of all files.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Table {
-    /// One column per input of the schema, NaN where not measured.
-    pub columns: Vec<Vec<f32>>,
+    /// The inputs of the schema.
+    pub cells: Cells,
     pub labels: Vec<u16>,
     /// Window starts in nanoseconds of Unix time.
     pub times: Vec<i64>,
@@ -45,8 +47,21 @@ pub struct Table {
 }
 
 impl Table {
-    pub fn new() -> Self {
-        Self { columns: vec![Vec::new(); features::schema::inputs().count()], ..Self::default() }
+    /// No rows yet; of the inputs of those to come, at most `room` bytes are held in memory.
+    pub fn new(room: usize) -> Self {
+        Self {
+            cells: Cells::new(features::schema::inputs().count(), room),
+            labels: Vec::new(),
+            times: Vec::new(),
+            targets: Vec::new(),
+            groups: Vec::new(),
+            group_names: Vec::new(),
+            group_recordings: Vec::new(),
+            recordings: Vec::new(),
+            named: HashMap::new(),
+            files: Vec::new(),
+            file_starts: Vec::new(),
+        }
     }
 
     /// The number of a recording that was not there before.
@@ -81,10 +96,5 @@ impl Table {
             .filter(|(range, _)| has(range))
             .map(|(_, file)| file.clone())
             .collect()
-    }
-
-    /// One row's inputs.
-    pub fn row(&self, row: usize) -> impl Iterator<Item = f32> + '_ {
-        self.columns.iter().map(move |column| column[row])
     }
 }

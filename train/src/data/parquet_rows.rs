@@ -113,12 +113,13 @@ impl Rows<'_> {
                     for (row, value) in values.iter().enumerate() {
                         let input = input(column, value);
                         let input = input.map_err(|reason| self.bad(row, place, column.name, reason))?;
-                        table.columns[*index].push(input);
+                        table.cells.push(*index, input);
                     }
                 }
             }
         }
         table.targets.extend(servers.iter().map(|cells| target(cells.iter().map(Vec::as_slice))));
+        table.cells.end_rows()?;
         Ok(())
     }
 

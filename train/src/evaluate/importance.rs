@@ -4,6 +4,7 @@ use model::{Forest, Importance};
 use rayon::prelude::*;
 
 use super::score::macro_f1;
+use crate::data::SpillError;
 use crate::forest::random::Random;
 use crate::set::{LabelledSet, winners};
 
@@ -12,12 +13,20 @@ const MOST_ROWS: usize = 2000;
 const REPEATS: u64 = 3;
 
 /// The inputs that lose something, the largest loss of macro F1 first.
-pub fn importance(set: &LabelledSet, forest: &Forest, rows: &[u32], seed: u64) -> Vec<Importance> {
+///
+/// # Errors
+/// Where the rows cannot be read.
+pub fn importance(
+    set: &LabelledSet,
+    forest: &Forest,
+    rows: &[u32],
+    seed: u64,
+) -> Result<Vec<Importance>, SpillError> {
     let step = rows.len().div_ceil(MOST_ROWS).max(1);
     let rows: Vec<u32> = rows.iter().copied().step_by(step).collect();
-    let (inputs, classes) = (set.table.columns.len(), set.classes.len());
+    let (inputs, classes) = (set.table.cells.inputs(), set.classes.len());
     let actual = set.classes_of(&rows);
-    let values = set.values(&rows);
+    let values = set.table.cells.rows(&rows)?;
     let judged = |values: &[f32]| {
         let mut shares = vec![0.0; rows.len() * classes];
         forest.predict_batch(values, inputs, &mut shares);
@@ -35,7 +44,8 @@ pub fn importance(set: &LabelledSet, forest: &Forest, rows: &[u32], seed: u64) -
         .filter(|(_, loss)| *loss > 0.0)
         .collect();
     losses.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    losses.into_iter().map(|(input, loss)| Importance { input: names[input].to_owned(), loss }).collect()
+    let importance = |(input, loss): (usize, f64)| Importance { input: names[input].to_owned(), loss };
+    Ok(losses.into_iter().map(importance).collect())
 }
 
 fn shuffled(values: &[f32], inputs: usize, input: usize, seed: u64, repeat: u64) -> Vec<f32> {

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 pub use split::{Split, Unjudged, folds, hold_out};
 
+use crate::data::SpillError;
 use crate::data::runs::{Condition, any_of};
 use crate::forest::{ClassWeight, FeaturesPerNode, Settings};
 use crate::plan::Plan;
@@ -106,15 +107,15 @@ pub fn judge(set: &LabelledSet, plan: &Plan, split: Split, procedure: Procedure)
     let folded = judge_folds(set, plan, &split, procedure)?;
     let (forest, own) = plan.fit(set, &split.fit, "judging")?;
     let calibration = own.or(folded.calibration);
-    let mut shares = set.shares(&forest, &split.held_out);
+    let mut shares = set.shares(&forest, &split.held_out)?;
     if let Some(calibration) = calibration {
         shares.chunks_exact_mut(set.classes.len()).for_each(|row| calibration.apply(row));
     }
     let mut evaluation = score::score(set, &split.held_out, &shares, split.groups, split.rule.clone());
-    evaluation.out_of_bag = plan.out_of_bag(set, &split.fit, &forest);
+    evaluation.out_of_bag = plan.out_of_bag(set, &split.fit, &forest)?;
     evaluation.folds = folded.macro_f1;
     evaluation.baselines = baselines(set, plan, &split)?;
-    evaluation.importance = importance::importance(set, &forest, &split.held_out, procedure.seed);
+    evaluation.importance = importance::importance(set, &forest, &split.held_out, procedure.seed)?;
     Ok(Judged { forest, calibration, fitted: split.fit, evaluation, held_out: split.held_out, shares })
 }
 
@@ -127,6 +128,9 @@ fn warn_unjudged(set: &LabelledSet, class: Unjudged) {
         class.groups,
     );
 }
+
+/// Rows that the temperature is fitted on, about: one number needs no more.
+const CALIBRATION_ROWS: usize = 200_000;
 
 /// What the folds tell.
 #[derive(Default)]
@@ -155,14 +159,15 @@ fn judge_folds(
     }
     let classes = set.classes.len();
     let mut folded = Folded::default();
+    let step = split.fit.len().div_ceil(CALIBRATION_ROWS).max(1);
     let (mut shares, mut actual) = (Vec::new(), Vec::new());
     for (number, part) in parts.iter().enumerate() {
         let (forest, _) = plan.fit(set, &part.fit, &format!("fold {} of {}", number + 1, parts.len()))?;
-        let part_shares = set.shares(&forest, &part.held_out);
+        let part_shares = set.shares(&forest, &part.held_out)?;
         let part_actual = set.classes_of(&part.held_out);
         folded.macro_f1.push(score::macro_f1(&part_actual, &winners(&part_shares, classes), classes));
-        shares.extend(part_shares);
-        actual.extend(part_actual);
+        part_shares.chunks_exact(classes).step_by(step).for_each(|row| shares.extend_from_slice(row));
+        actual.extend(part_actual.iter().step_by(step));
     }
     folded.calibration = Some(calibrate::temperature(&shares, &actual, classes, settings.trees));
     Ok(folded)
@@ -187,7 +192,7 @@ fn baselines(set: &LabelledSet, plan: &Plan, split: &Split) -> anyhow::Result<Ve
     let commonest = (0..counts.len()).rev().max_by_key(|class| counts[*class]).unwrap_or(0);
     add("commonest class", &vec![u8::try_from(commonest)?; actual.len()], counts.len());
     if plan.kind() != Kind::Rules {
-        let (predicted, classes) = by_rules(set, &split.held_out).context("too many classes")?;
+        let (predicted, classes) = by_rules(set, &split.held_out)?.context("too many classes")?;
         add("rules", &predicted, classes);
     }
     if plan.kind() != Kind::DecisionTree {
@@ -195,7 +200,7 @@ fn baselines(set: &LabelledSet, plan: &Plan, split: &Split) -> anyhow::Result<Ve
         let (tree, _) = plan.fit(set, &split.fit, "single tree")?;
         add(
             "single tree",
-            &winners(&set.shares(&tree, &split.held_out), set.classes.len()),
+            &winners(&set.shares(&tree, &split.held_out)?, set.classes.len()),
             set.classes.len(),
         );
     }
@@ -217,20 +222,18 @@ pub fn single_tree(seed: u64) -> Settings {
 
 /// What the rules say of some rows, as class indices of the set; a fault that the set does not have gets an
 /// index behind them. Also returns how many indices there are; `None` where they do not fit.
-fn by_rules(set: &LabelledSet, rows: &[u32]) -> Option<(Vec<u8>, usize)> {
+fn by_rules(set: &LabelledSet, rows: &[u32]) -> Result<Option<(Vec<u8>, usize)>, SpillError> {
     let mut indices = Vec::new();
     let mut classes = set.classes.len();
     for fault in Fault::ALL {
         let label = event::Label::from(fault).0;
         let known = set.classes.iter().position(|class| class.label == label);
-        indices.push(u8::try_from(known.unwrap_or(classes)).ok()?);
+        let Ok(index) = u8::try_from(known.unwrap_or(classes)) else { return Ok(None) };
+        indices.push(index);
         classes += usize::from(known.is_none());
     }
-    let forest = rules::forest();
-    let mut shares = vec![0.0; rows.len() * Fault::ALL.len()];
-    forest.predict_batch(&set.values(rows), set.table.columns.len(), &mut shares);
-    let faults = winners(&shares, Fault::ALL.len());
-    Some((faults.into_iter().map(|fault| indices[usize::from(fault)]).collect(), classes))
+    let faults = winners(&set.shares(&rules::forest(), rows)?, Fault::ALL.len());
+    Ok(Some((faults.into_iter().map(|fault| indices[usize::from(fault)]).collect(), classes)))
 }
 
 /// Says the scores in words.

@@ -2,6 +2,8 @@
 
 use rayon::prelude::*;
 
+use crate::data::{Cells, SpillError};
+
 /// The bin of a value that was not measured.
 pub const MISSING: u8 = u8::MAX;
 
@@ -24,20 +26,21 @@ pub struct Bins {
 }
 
 impl Bins {
-    /// Bins those `rows` of the columns. Edges are chosen from these rows alone.
-    pub fn new(columns: &[Vec<f32>], rows: &[u32]) -> Self {
-        Self { columns: columns.par_iter().map(|values| Column::new(values, rows)).collect() }
+    /// Bins those ascending rows. Edges are chosen from these rows alone.
+    pub fn new(cells: &Cells, rows: &[u32]) -> Result<Self, SpillError> {
+        let columns = (0..cells.inputs()).into_par_iter();
+        let columns: Result<_, SpillError> =
+            columns.map(|input| cells.column(input, rows).map(|values| Column::new(&values))).collect();
+        Ok(Self { columns: columns? })
     }
 }
 
 impl Column {
-    fn new(values: &[f32], rows: &[u32]) -> Self {
-        let value = |row: &u32| values[*row as usize];
-        let mut measured: Vec<f32> = rows.iter().map(value).filter(|value| !value.is_nan()).collect();
+    fn new(values: &[f32]) -> Self {
+        let mut measured: Vec<f32> = values.iter().copied().filter(|value| !value.is_nan()).collect();
         measured.sort_unstable_by(f32::total_cmp);
         let edges = edges(&measured);
-        let bin = |value: f32| bin_of(&edges, value);
-        let bins: Vec<u8> = rows.iter().map(|row| bin(value(row))).collect();
+        let bins: Vec<u8> = values.iter().map(|value| bin_of(&edges, *value)).collect();
         let constant = bins.windows(2).all(|pair| pair[0] == pair[1]);
         Self { edges, bins, constant }
     }
@@ -57,22 +60,22 @@ fn bin_of(edges: &[f32], value: f32) -> u8 {
 /// Edges between sorted values: one bin per distinct value where they are few, else bins of about equal
 /// weight, in which a value that is heavier than its share has a bin of its own.
 fn edges(sorted: &[f32]) -> Vec<f32> {
-    let distinct: Vec<(f32, usize)> = sorted.chunk_by(|a, b| a == b).map(|run| (run[0], run.len())).collect();
+    let distinct = || sorted.chunk_by(|a, b| a == b);
+    let mut values_left = distinct().count();
     let mut edges = Vec::new();
     let mut left = sorted.len();
     let mut in_bin = 0;
-    for (position, (value, count)) in distinct.iter().enumerate() {
-        let Some((next, next_count)) = distinct.get(position + 1) else { break };
-        in_bin += count;
+    for (run, next) in distinct().zip(distinct().skip(1)) {
+        in_bin += run.len();
         let bins_left = MAX_BINS - edges.len();
-        let values_left = distinct.len() - position;
         let share = left / bins_left;
-        let full = in_bin >= share.max(1) || *next_count > share;
+        let full = in_bin >= share.max(1) || next.len() > share;
         if values_left <= bins_left || (full && bins_left > 1) {
-            edges.push(between(*value, *next));
+            edges.push(between(run[0], next[0]));
             left -= in_bin;
             in_bin = 0;
         }
+        values_left -= 1;
     }
     edges
 }
@@ -90,19 +93,18 @@ mod tests {
 
     #[test]
     fn few_values_have_a_bin_each() {
-        let column = Column::new(&[3.0, 1.0, f32::NAN, 1.0, 2.0], &[0, 1, 2, 3, 4]);
+        let column = Column::new(&[3.0, 1.0, f32::NAN, 1.0, 2.0]);
         assert_eq!(column.edges, [1.5, 2.5]);
         assert_eq!(column.bins, [2, 0, MISSING, 0, 1]);
         assert_eq!(column.threshold(2), f32::MAX);
         assert!(!column.constant);
-        assert!(Column::new(&[f32::NAN, f32::NAN], &[0, 1]).constant);
+        assert!(Column::new(&[f32::NAN, f32::NAN]).constant);
     }
 
     #[test]
     fn many_values_share_bins_evenly_and_heavy_ones_stand_alone() {
         let values: Vec<f32> = [0.0; 5000].into_iter().chain((1..=5000u16).map(f32::from)).collect();
-        let rows: Vec<u32> = (0..10_000).collect();
-        let column = Column::new(&values, &rows);
+        let column = Column::new(&values);
         assert!(column.edges.len() > 240 && column.edges.len() < MAX_BINS, "{}", column.edges.len());
         let mut counts = [0; 256];
         column.bins.iter().for_each(|bin| counts[usize::from(*bin)] += 1);
@@ -116,8 +118,7 @@ mod tests {
             values in prop::collection::vec(prop_oneof![any::<f32>(), -4.0f32..4.0, Just(f32::NAN)], 1..900),
         ) {
             let values: Vec<f32> = values.into_iter().filter(|value| !value.is_infinite()).collect();
-            let rows: Vec<u32> = (0..u32::try_from(values.len()).unwrap()).collect();
-            let column = Column::new(&values, &rows);
+            let column = Column::new(&values);
             prop_assert!(column.edges.len() < MAX_BINS);
             prop_assert!(column.edges.windows(2).all(|pair| pair[0] < pair[1]));
             for (value, bin) in values.iter().zip(&column.bins) {

@@ -11,8 +11,18 @@ use rayon::prelude::*;
 
 pub use out_of_bag::out_of_bag;
 
+use crate::data::{Cells, SpillError};
 use bins::Bins;
 use random::Random;
+
+/// Why no forest could be fitted.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    TreeSize(#[from] TreeSizeError),
+    #[error(transparent)]
+    Spill(#[from] SpillError),
+}
 
 /// How much the rows of a class count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -67,10 +77,10 @@ pub struct Settings {
     pub seed: u64,
 }
 
-/// Training rows: the columns of all rows, those to fit on, and the class index of every row.
+/// Training rows: the inputs of all rows, those to fit on, and the class index of every row.
 #[derive(Clone, Copy)]
 pub struct Rows<'a> {
-    pub columns: &'a [Vec<f32>],
+    pub cells: &'a Cells,
     pub classes: &'a [u8],
     pub number_of_classes: usize,
     /// The rows to use, ascending.
@@ -80,13 +90,13 @@ pub struct Rows<'a> {
 /// Fits a forest in the current rayon pool.
 ///
 /// # Errors
-/// Where a tree outgrows the model format.
+/// Where a tree outgrows the model format, or the rows cannot be read.
 ///
 /// # Panics
 /// Where no row was chosen.
-pub fn fit(rows: Rows<'_>, settings: &Settings, done: impl Fn() + Sync) -> Result<Forest, TreeSizeError> {
+pub fn fit(rows: Rows<'_>, settings: &Settings, done: impl Fn() + Sync) -> Result<Forest, Error> {
     assert!(!rows.chosen.is_empty(), "rows to fit on");
-    let bins = Bins::new(rows.columns, rows.chosen);
+    let bins = Bins::new(rows.cells, rows.chosen)?;
     let classes: Vec<u8> = rows.chosen.iter().map(|row| rows.classes[*row as usize]).collect();
     let varying: Vec<usize> =
         (0..bins.columns.len()).filter(|input| !bins.columns[*input].constant).collect();
