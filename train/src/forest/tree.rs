@@ -65,6 +65,7 @@ struct Grower<'a> {
     sorted: Vec<u32>,
     unsorted: Vec<u32>,
     totals: Vec<u32>,
+    present: Present,
     left: Vec<u32>,
     aside: Vec<Drawn>,
 }
@@ -85,6 +86,7 @@ pub fn grow(sample: &Sample<'_>, settings: &Settings, mut random: Random) -> Res
         sorted: Vec::with_capacity(HISTOGRAM_ROWS),
         unsorted: Vec::with_capacity(HISTOGRAM_ROWS),
         totals: vec![0; sample.number],
+        present: Present::new(sample.number),
         left: vec![0; sample.number],
         aside: Vec::new(),
     };
@@ -155,11 +157,12 @@ impl Grower<'_> {
         for row in &self.rows[start..end] {
             self.totals[usize::from(row.class)] += u32::from(row.times);
         }
+        self.present.note(&self.totals, &self.weights);
     }
 
     fn is_final(&self, depth: usize) -> bool {
         let rows: u32 = self.totals.iter().sum();
-        let pure = self.totals.iter().filter(|count| **count > 0).count() < 2;
+        let pure = self.present.totals.len() < 2;
         pure || depth >= self.settings.max_depth || (rows as usize) < 2 * self.settings.min_leaf
     }
 
@@ -197,24 +200,23 @@ impl Grower<'_> {
 
     fn split_by_histogram(&mut self, input: usize, start: usize, end: usize) -> Option<Split> {
         let column = &self.sample.bins.columns[input];
-        let classes = self.sample.number;
+        let classes = self.present.totals.len();
         let used = (column.edges.len() + 1) * classes;
         self.histogram[..used].fill(0);
         let missing = usize::from(MISSING) * classes;
-        self.histogram[missing..].fill(0);
+        self.histogram[missing..missing + classes].fill(0);
         for row in &self.rows[start..end] {
             let bin = usize::from(column.bins[row.row as usize]);
-            self.histogram[bin * classes + usize::from(row.class)] += u32::from(row.times);
+            self.histogram[bin * classes + self.present.place(row.class)] += u32::from(row.times);
         }
-        let missing = &self.histogram[missing..];
+        let missing = &self.histogram[missing..missing + classes];
         let bins = self.histogram[..used].chunks_exact(classes).enumerate();
         #[allow(clippy::cast_possible_truncation)] // at most 255 bins
         let bins = bins.filter(|(_, counts)| counts.iter().any(|count| *count > 0)).map(|(bin, counts)| {
             let classes = counts.iter().enumerate().filter(|(_, count)| **count > 0);
             (bin as u8, classes.map(|(class, count)| (class, *count)))
         });
-        let node = NodeCounts { totals: &self.totals, weights: &self.weights, min: self.settings.min_leaf };
-        node.best(input, bins, missing, &mut self.left)
+        self.present.counts(self.settings.min_leaf).best(input, bins, missing, &mut self.left[..classes])
     }
 
     fn split_by_sorting(&mut self, input: usize, start: usize, end: usize) -> Option<Split> {
@@ -225,7 +227,9 @@ impl Grower<'_> {
         for row in &self.rows[start..end] {
             let bin = column.bins[row.row as usize];
             varies |= bin != first;
-            self.sorted.push(u32::from(bin) << 24 | u32::from(row.class) << 16 | u32::from(row.times));
+            #[allow(clippy::cast_possible_truncation)] // below 256
+            let class = self.present.place(row.class) as u32;
+            self.sorted.push(u32::from(bin) << 24 | class << 16 | u32::from(row.times));
         }
         if !varies {
             return None;
@@ -234,15 +238,15 @@ impl Grower<'_> {
         let measured = self.sorted.partition_point(|packed| bin_of(*packed) != MISSING);
         let (measured, not) = self.sorted.split_at(measured);
         let mut missing = [0; model::MAX_CLASSES];
-        let missing = &mut missing[..self.sample.number];
+        let classes = self.present.totals.len();
+        let missing = &mut missing[..classes];
         let class_and_times = |packed: &u32| ((*packed >> 16 & 0xff) as usize, *packed & 0xffff);
         for (class, times) in not.iter().map(class_and_times) {
             missing[class] += times;
         }
         let bins = measured.chunk_by(|a, b| bin_of(*a) == bin_of(*b));
         let bins = bins.map(|run| (bin_of(run[0]), run.iter().map(class_and_times)));
-        let node = NodeCounts { totals: &self.totals, weights: &self.weights, min: self.settings.min_leaf };
-        node.best(input, bins, missing, &mut self.left)
+        self.present.counts(self.settings.min_leaf).best(input, bins, missing, &mut self.left[..classes])
     }
 
     /// Orders the packed rows by their bins.
@@ -312,6 +316,43 @@ impl Grower<'_> {
 /// Of a packed row, which has its bin in front.
 fn bin_of(packed: u32) -> u8 {
     (packed >> 24) as u8
+}
+
+/// The classes that a node has, most often few of all: a split weighs these alone.
+struct Present {
+    /// Of every class, its place among those that are present.
+    places: Vec<u8>,
+    /// By place.
+    totals: Vec<u32>,
+    weights: Vec<f64>,
+}
+
+impl Present {
+    fn new(classes: usize) -> Self {
+        Self { places: vec![0; classes], totals: Vec::new(), weights: Vec::new() }
+    }
+
+    fn note(&mut self, totals: &[u32], weights: &[f64]) {
+        self.totals.clear();
+        self.weights.clear();
+        for ((place, total), weight) in self.places.iter_mut().zip(totals).zip(weights) {
+            if *total > 0 {
+                #[allow(clippy::cast_possible_truncation)] // at most 256 classes
+                let next = self.totals.len() as u8;
+                *place = next;
+                self.totals.push(*total);
+                self.weights.push(*weight);
+            }
+        }
+    }
+
+    fn place(&self, class: u8) -> usize {
+        usize::from(self.places[usize::from(class)])
+    }
+
+    fn counts(&self, min: usize) -> NodeCounts<'_> {
+        NodeCounts { totals: &self.totals, weights: &self.weights, min }
+    }
 }
 
 /// A node's rows by class.
