@@ -25,7 +25,7 @@ pub struct Doubts {
 
 impl Default for Doubts {
     fn default() -> Self {
-        Self { margin: 0.2, outside: 0.1 }
+        Self { margin: model::vote::MARGIN, outside: 0.1 }
     }
 }
 

@@ -8,6 +8,7 @@ mod forest;
 mod format;
 mod meta;
 mod profile;
+pub mod vote;
 
 use std::path::Path;
 

@@ -161,15 +161,24 @@ pub struct Baseline {
     pub name: String,
     pub macro_f1: f64,
     pub mcc: f64,
+    /// Of verdicts on a server and window; absent where the rows tell no server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdicts_macro_f1: Option<f64>,
 }
 
-/// Scores of verdicts on a server and a window: the mean of its rows' probabilities.
+/// Scores of verdicts on a server and a window, by the rule of [`crate::vote`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TargetScore {
     pub verdicts: u64,
     pub macro_f1: f64,
     /// F1 of every class, in the order of the classes; absent where no verdict should have it.
     pub f1: Vec<Option<f64>>,
+    /// False verdicts on servers without a fault, per hour of windows; absent without such windows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub false_alarms_per_hour: Option<f64>,
+    /// `confusion[actual][predicted]` in verdicts, both in the order of the classes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub confusion: Vec<Vec<u64>>,
 }
 
 /// How much of one class was found in the held-out runs that have something in common.

@@ -5,6 +5,7 @@ pub mod calibrate;
 mod importance;
 pub mod score;
 mod split;
+mod vote;
 
 use anyhow::Context as _;
 use event::Fault;
@@ -180,29 +181,31 @@ fn baselines(set: &LabelledSet, plan: &Plan, split: &Split) -> anyhow::Result<Ve
     if plan.kind() == Kind::IsolationForest {
         return Ok(found);
     }
-    let mut add = |name: &str, predicted: &[u8], classes: usize| {
+    let mut add = |name: &str, predicted: &[u8], answers: Option<Vec<vote::Answer>>, classes: usize| {
         let (macro_f1, mcc) = (
             score::macro_f1(&actual, predicted, classes),
             score::mcc(&score::confusion(&actual, predicted, classes)),
         );
-        found.push(Baseline { name: name.to_owned(), macro_f1, mcc });
+        // What tells no probabilities is sure.
+        let answers = answers.unwrap_or_else(|| predicted.iter().map(|class| Some((*class, 1.0))).collect());
+        let verdicts = vote::targets(set, &split.held_out, answers.into_iter(), classes);
+        let verdicts_macro_f1 = verdicts.map(|verdicts| verdicts.macro_f1);
+        found.push(Baseline { name: name.to_owned(), macro_f1, mcc, verdicts_macro_f1 });
     };
     let mut counts = vec![0u64; set.classes.len()];
     split.fit.iter().for_each(|row| counts[usize::from(set.of_row[*row as usize])] += 1);
     let commonest = (0..counts.len()).rev().max_by_key(|class| counts[*class]).unwrap_or(0);
-    add("commonest class", &vec![u8::try_from(commonest)?; actual.len()], counts.len());
+    add("commonest class", &vec![u8::try_from(commonest)?; actual.len()], None, counts.len());
     if plan.kind() != Kind::Rules {
         let (predicted, classes) = by_rules(set, &split.held_out)?.context("too many classes")?;
-        add("rules", &predicted, classes);
+        add("rules", &predicted, None, classes);
     }
     if plan.kind() != Kind::DecisionTree {
         let plan = Plan::Tree(single_tree(plan.seed()));
         let (tree, _) = plan.fit(set, &split.fit, "single tree")?;
-        add(
-            "single tree",
-            &winners(&set.shares(&tree, &split.held_out)?, set.classes.len()),
-            set.classes.len(),
-        );
+        let (shares, classes) = (set.shares(&tree, &split.held_out)?, set.classes.len());
+        let answers = shares.chunks_exact(classes).map(vote::answer).collect();
+        add("single tree", &winners(&shares, classes), Some(answers), classes);
     }
     Ok(found)
 }

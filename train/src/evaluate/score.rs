@@ -1,11 +1,10 @@
 //! How well predictions fit: confusion matrix, curves and what follows from them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroU64;
 
-use model::{ClassScore, Evaluation, OutOfBag, RunScore, TargetScore};
+use model::{ClassScore, Evaluation, OutOfBag, RunScore};
 
-use super::calibrate;
+use super::{calibrate, vote};
 use crate::data::runs::KEYS;
 use crate::set::{LabelledSet, winners};
 
@@ -48,7 +47,7 @@ pub fn score(set: &LabelledSet, rows: &[u32], shares: &[f32], groups: usize, spl
         mcc: mcc(&confusion),
         ece: calibrate::ece(&calibrate::reliability(shares, &actual, &predicted, classes)),
         false_alarms_per_hour: false_alarms(set, rows, shares, &predicted),
-        targets: targets(set, rows, shares),
+        targets: vote::targets(set, rows, shares.chunks_exact(classes).map(vote::answer), classes),
         classes: (0..classes).map(of_class).collect(),
         confusion,
         out_of_bag: None,
@@ -166,38 +165,6 @@ fn average_precision(curve: &[Point]) -> Option<f64> {
     (!curve.is_empty()).then_some(area)
 }
 
-/// Lets the rows of each server and window vote. What it really was is the fault that most of its affected
-/// rows have, and normal where none has one.
-fn targets(set: &LabelledSet, rows: &[u32], shares: &[f32]) -> Option<TargetScore> {
-    type GroupWindowTarget = (u32, i64, NonZeroU64);
-    let classes = set.classes.len();
-    let mut votes: BTreeMap<GroupWindowTarget, (Vec<f64>, Vec<u64>)> = BTreeMap::new();
-    for (row, shares) in rows.iter().zip(shares.chunks_exact(classes)) {
-        let row = *row as usize;
-        let key = (set.table.groups[row], set.table.times[row], set.table.targets[row]?);
-        let (sums, labels) = votes.entry(key).or_insert_with(|| (vec![0.0; classes], vec![0; classes]));
-        sums.iter_mut().zip(shares).for_each(|(sum, share)| *sum += f64::from(*share));
-        labels[usize::from(set.of_row[row])] += 1;
-    }
-    let normal = set.classes.iter().position(|class| class.label == crate::set::NORMAL);
-    #[allow(clippy::cast_possible_truncation)] // at most 256 classes
-    let fault = |labels: &Vec<u64>| {
-        let faults = (0..classes).rev().filter(|class| Some(*class) != normal && labels[*class] > 0);
-        faults.max_by_key(|class| labels[*class]).or(normal).unwrap_or(0) as u8
-    };
-    #[allow(clippy::cast_possible_truncation)] // at most 256 classes
-    let winner =
-        |sums: &Vec<f64>| (0..classes).rev().max_by(|a, b| sums[*a].total_cmp(&sums[*b])).unwrap_or(0) as u8;
-    let actual: Vec<u8> = votes.values().map(|(_, labels)| fault(labels)).collect();
-    let predicted: Vec<u8> = votes.values().map(|(sums, _)| winner(sums)).collect();
-    let confusion = confusion(&actual, &predicted, classes);
-    Some(TargetScore {
-        verdicts: actual.len() as u64,
-        macro_f1: macro_f1(&actual, &predicted, classes),
-        f1: (0..classes).map(|k| PerClass::new(k, &confusion).f1()).collect(),
-    })
-}
-
 /// Recall of every class by how the runs were made: by every key of the manifest but the fault itself, which
 /// the class tells.
 fn by_run(set: &LabelledSet, rows: &[u32], predicted: &[u8]) -> Vec<RunScore> {
@@ -282,17 +249,19 @@ pub fn table(evaluation: &Evaluation) -> String {
     let width = evaluation.classes.iter().map(|class| class.name.len()).max().unwrap_or(0).max(5);
     let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"));
     let mut text = format!(
-        "{:width$}  {:>9}  {:>6}  {:>6}  {:>6}  {:>8}  {:>10}\n",
-        "class", "precision", "recall", "F1", "PR-AUC", "rows", "recordings"
+        "{:width$}  {:>9}  {:>6}  {:>6}  {:>6}  {:>11}  {:>8}  {:>10}\n",
+        "class", "precision", "recall", "F1", "PR-AUC", "verdicts F1", "rows", "recordings"
     );
-    for class in &evaluation.classes {
+    for (k, class) in evaluation.classes.iter().enumerate() {
+        let verdicts = evaluation.targets.as_ref().and_then(|targets| *targets.f1.get(k)?);
         text += &format!(
-            "{:width$}  {:>9}  {:>6}  {:>6}  {:>6}  {:>8}  {:>10}\n",
+            "{:width$}  {:>9}  {:>6}  {:>6}  {:>6}  {:>11}  {:>8}  {:>10}\n",
             class.name,
             number(class.precision),
             number(class.recall),
             number(class.f1),
             number(class.pr_auc),
+            number(verdicts),
             class.rows,
             class.groups
         );
@@ -353,8 +322,12 @@ fn summary(evaluation: &Evaluation) -> String {
     text += "\n";
     if let Some(targets) = &evaluation.targets {
         text += &format!(
-            "macro F1 of {} verdicts on a server and window (mean of its rows): {:.3}\n",
-            targets.verdicts, targets.macro_f1
+            "verdicts on a server and window, as `infer` lets its rows vote: macro F1 of {} verdicts {:.3}{}\n",
+            targets.verdicts,
+            targets.macro_f1,
+            targets
+                .false_alarms_per_hour
+                .map_or_else(String::new, |alarms| format!(", {alarms:.1} false alarms per hour"))
         );
     }
     if let Some(score) = &evaluation.out_of_bag {
@@ -369,8 +342,11 @@ fn summary(evaluation: &Evaluation) -> String {
     }
     for baseline in &evaluation.baselines {
         text += &format!(
-            "for comparison, {}: macro F1 {:.3}, MCC {:.3}\n",
-            baseline.name, baseline.macro_f1, baseline.mcc
+            "for comparison, {}: macro F1 {:.3}, MCC {:.3}, macro F1 of verdicts {}\n",
+            baseline.name,
+            baseline.macro_f1,
+            baseline.mcc,
+            baseline.verdicts_macro_f1.map_or_else(|| "-".to_owned(), |macro_f1| format!("{macro_f1:.3}"))
         );
     }
     let matters: Vec<String> = evaluation

@@ -89,17 +89,22 @@ fn scores(text: &mut String, evaluation: &Evaluation) -> std::fmt::Result {
     )?;
     writeln!(
         text,
-        "| class | precision | recall | F1 | PR-AUC | rows | recordings |\n|---|---|---|---|---|---|---|"
+        "| class | precision | recall | F1 | PR-AUC | F1 of verdicts | rows | recordings |\n\
+         |---|---|---|---|---|---|---|---|"
     )?;
-    for class in &evaluation.classes {
-        let values = [class.precision, class.recall, class.f1, class.pr_auc].map(number);
+    for (k, class) in evaluation.classes.iter().enumerate() {
+        let verdicts = evaluation.targets.as_ref().and_then(|targets| *targets.f1.get(k)?);
+        let values = [class.precision, class.recall, class.f1, class.pr_auc, verdicts].map(number);
         writeln!(text, "| {} | {} | {} | {} |", class.name, values.join(" | "), class.rows, class.groups)?;
     }
     runs(text, evaluation)?;
-    writeln!(text, "\n| | macro F1 | MCC |\n|---|---|---|")?;
-    writeln!(text, "| this model | {:.3} | {:.3} |", evaluation.macro_f1, evaluation.mcc)?;
+    writeln!(text, "\n| | macro F1 | MCC | macro F1 of verdicts |\n|---|---|---|---|")?;
+    let verdicts = evaluation.targets.as_ref().map(|targets| targets.macro_f1);
+    let (macro_f1, mcc) = (evaluation.macro_f1, evaluation.mcc);
+    writeln!(text, "| this model | {macro_f1:.3} | {mcc:.3} | {} |", number(verdicts))?;
     for baseline in &evaluation.baselines {
-        writeln!(text, "| {} | {:.3} | {:.3} |", baseline.name, baseline.macro_f1, baseline.mcc)?;
+        let (name, macro_f1, mcc) = (&baseline.name, baseline.macro_f1, baseline.mcc);
+        writeln!(text, "| {name} | {macro_f1:.3} | {mcc:.3} | {} |", number(baseline.verdicts_macro_f1))?;
     }
     writeln!(text, "\nCalibration error {:.3}.", evaluation.ece)?;
     if let Some(alarms) = evaluation.false_alarms_per_hour {
@@ -109,7 +114,9 @@ fn scores(text: &mut String, evaluation: &Evaluation) -> std::fmt::Result {
         let (verdicts, macro_f1) = (targets.verdicts, targets.macro_f1);
         writeln!(
             text,
-            "Macro F1 of {verdicts} verdicts on a server and window, the mean of its rows: {macro_f1:.3}."
+            "Macro F1 of {verdicts} verdicts on a server and window, by the rule that `infer` goes by: {macro_f1:.3}; \
+             {} false alarms per hour.",
+            number(targets.false_alarms_per_hour)
         )?;
     }
     if let Some(score) = &evaluation.out_of_bag {
