@@ -9,7 +9,7 @@ use std::time::Instant;
 use model::Forest;
 use nix::time::{ClockId, clock_gettime};
 use train::data::Cells;
-use train::evaluate::{Split, score};
+use train::evaluate::score;
 use train::forest::random::Random;
 use train::forest::{ClassWeight, FeaturesPerNode, Rows, Settings, fit};
 use train::isolation;
@@ -284,11 +284,9 @@ fn main() {
     let forest = fitted(&learned, &settings(300, 16));
     prediction(&mut lines, &forest, &fresh, "300 trees", ["15", "40", "100000"]);
     let normal: Vec<u32> = (0..20_000u32).filter(|row| learned.classes[*row as usize] == 0).collect();
-    let (fit, held_out) = normal.split_at(normal.len() * 3 / 4);
-    let split = Split { fit: fit.to_vec(), held_out: held_out.to_vec(), groups: 1, rule: String::new() };
-    let settings = isolation::Settings { trees: 100, sample: 256, false_alarms: 0.01, seed: 1 };
+    let settings = isolation::Settings { trees: 100, sample: 1024, false_alarms: 0.01, seed: 1 };
     let (forest, _) =
-        isolation::fit(&Cells::from(learned.columns), &normal, Some(&split), &settings).expect("enough rows");
+        isolation::fit(&Cells::from(learned.columns), &normal, &[], &settings).expect("enough rows");
     prediction(&mut lines, &forest, &fresh, "isolation forest, 100 trees", ["3", "-", "-"]);
     println!("| | Faultline | scikit-learn | ratio | goal |\n|---|--:|--:|--:|--:|");
     for Line { what, ours, theirs, ratio, goal } in lines {

@@ -190,6 +190,11 @@ pub struct FitArgs {
           value_parser = share)]
     pub false_alarms: f64,
 
+    /// Normal rows that a tree of an isolation forest draws
+    #[arg(long, value_name = "N", default_value_t = 1024, help_heading = "Isolation forest",
+          value_parser = clap::value_parser!(u32).range(2..=1 << 20))]
+    pub rows_per_tree: u32,
+
     /// Share of every class's recordings that is held out to judge on
     #[arg(long, value_name = "SHARE", default_value_t = 0.25, help_heading = "Evaluation", value_parser = share)]
     pub hold_out: f64,

@@ -73,7 +73,7 @@ impl Plan {
                 let normal: Vec<u32> =
                     rows.iter().copied().filter(|row| set.of_row[*row as usize] == 0).collect();
                 let parts = folds(&set.of_row, &set.table.groups, &normal, 4, settings.seed);
-                isolation::fit(&set.table.cells, &normal, parts.first(), settings)
+                isolation::fit(&set.table.cells, &normal, &parts, settings)
                     .map(|(forest, calibration)| (forest, Some(calibration)))
             }
         }

@@ -227,7 +227,8 @@ fn plan(args: &FitArgs) -> Plan {
         ModelKind::Rules => Plan::Rules,
         ModelKind::Iforest => {
             let false_alarms = args.false_alarms;
-            Plan::Isolation(isolation::Settings { trees, sample: 256, false_alarms, seed: args.seed })
+            let sample = args.rows_per_tree as usize;
+            Plan::Isolation(isolation::Settings { trees, sample, false_alarms, seed: args.seed })
         }
     }
 }
@@ -300,7 +301,7 @@ fn described(plan: &Plan, args: &FitArgs) -> BTreeMap<String, String> {
         ]),
         Plan::Isolation(settings) => entries.extend([
             ("trees", settings.trees.to_string()),
-            ("sample", settings.sample.to_string()),
+            ("rows-per-tree", settings.sample.to_string()),
             ("false-alarms", settings.false_alarms.to_string()),
         ]),
         Plan::Rules => {}
