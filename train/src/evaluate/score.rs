@@ -6,10 +6,13 @@ use model::{ClassScore, Evaluation, OutOfBag, RunScore};
 
 use super::{calibrate, vote};
 use crate::data::runs::KEYS;
+use crate::isolation::ANOMALY;
 use crate::set::{LabelledSet, winners};
 
 /// The key of the severity.
 pub const SEVERITY: &str = "severity";
+/// The key of the fault.
+const FAULT: &str = "fault";
 
 /// From the mildest on; other values of a key stand in the order of letters.
 const SEVERITIES: [&str; 3] = ["low", "medium", "high"];
@@ -165,8 +168,8 @@ fn average_precision(curve: &[Point]) -> Option<f64> {
     (!curve.is_empty()).then_some(area)
 }
 
-/// Recall of every class by how the runs were made: by every key of the manifest but the fault itself, which
-/// the class tells.
+/// Recall of every class by how the runs were made: by every key of the manifest but the fault itself where
+/// the class tells it.
 fn by_run(set: &LabelledSet, rows: &[u32], predicted: &[u8]) -> Vec<RunScore> {
     let Some(runs) = &set.runs else { return Vec::new() };
     // Rows and hits of every class in every group.
@@ -180,7 +183,8 @@ fn by_run(set: &LabelledSet, rows: &[u32], predicted: &[u8]) -> Vec<RunScore> {
     let mut found: BTreeMap<(usize, u8, &str), (u64, u64, u64)> = BTreeMap::new();
     for ((class, group), (rows, hits)) in &counts {
         let Some(run) = runs.of_group(&set.table, *group) else { continue };
-        for (place, key) in KEYS.iter().enumerate().filter(|(_, key)| **key != "fault") {
+        let told = |key: &str| key != FAULT || set.classes[usize::from(*class)].label == ANOMALY;
+        for (place, key) in KEYS.iter().enumerate().filter(|(_, key)| told(key)) {
             let Some(value) = run.get(key) else { continue };
             let sums = found.entry((place, *class, value)).or_default();
             *sums = (sums.0 + rows, sums.1 + hits, sums.2 + 1);
@@ -267,6 +271,7 @@ pub fn table(evaluation: &Evaluation) -> String {
         );
     }
     text += &by_severity(evaluation, width);
+    text += &by_fault(evaluation);
     text += &summary(evaluation);
     text += "\nconfusion matrix: rows are what it was, columns what was predicted\n";
     let cell = evaluation.confusion.iter().flatten().max().map_or(1, |most| most.to_string().len());
@@ -282,6 +287,14 @@ pub fn table(evaluation: &Evaluation) -> String {
     }
     text.truncate(text.trim_end().len());
     text
+}
+
+/// What an isolation forest, which knows no faults, finds of each; nothing for other models.
+fn by_fault(evaluation: &Evaluation) -> String {
+    let line =
+        |score: &RunScore| format!("{:18}  {:>8.3}  {:>8} rows\n", score.value, score.recall, score.rows);
+    let faults: String = evaluation.runs.iter().filter(|score| score.key == FAULT).map(line).collect();
+    if faults.is_empty() { faults } else { format!("share called unusual, by fault\n{faults}") }
 }
 
 /// Recall of every class at each severity; nothing where the runs are not known.

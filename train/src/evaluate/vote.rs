@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_row_answers_where_it_is_sure() {
-        assert_eq!(answer(&[0.5, 0.3, 0.2]), Some((0, 0.5)));
+        assert_eq!(answer(&[0.55, 0.3, 0.15]), Some((0, 0.55)));
         assert_eq!(answer(&[0.5, 0.35, 0.15]), None);
         assert_eq!(answer(&[0.1, 0.1, 0.8]), Some((2, 0.8)));
     }

@@ -136,10 +136,12 @@ fn per_class(page: &mut String, evaluation: &Evaluation) -> Result {
     writeln!(
         page,
         "<h2 id=\"classes\">Per class</h2><table><tr><th>class</th><th>precision</th><th>recall</th><th>F1</th>\
-         <th>PR-AUC</th><th>rows</th><th>recordings</th></tr>"
+         <th>PR-AUC</th><th>F1 of verdicts</th><th>rows</th><th>recordings</th></tr>"
     )?;
-    for class in &evaluation.classes {
-        let values = [class.precision, class.recall, class.f1, class.pr_auc].map(number).join("</td><td>");
+    for (k, class) in evaluation.classes.iter().enumerate() {
+        let verdicts = evaluation.targets.as_ref().and_then(|targets| *targets.f1.get(k)?);
+        let values =
+            [class.precision, class.recall, class.f1, class.pr_auc, verdicts].map(number).join("</td><td>");
         let (name, rows, groups) = (escape(&class.name), class.rows, class.groups);
         writeln!(page, "<tr><td>{name}</td><td>{values}</td><td>{rows}</td><td>{groups}</td></tr>")?;
     }
