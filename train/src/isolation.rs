@@ -269,7 +269,7 @@ impl Grower<'_> {
 fn between(low: f32, high: f32, part: usize) -> f32 {
     let (from, to) = (i128::from(place(low)), i128::from(place(high)));
     #[allow(clippy::cast_possible_truncation)] // between two i64
-    let value = value_at((from + ((to - from) * part as i128 >> 24)) as i64);
+    let value = value_at((from + (((to - from) * part as i128) >> 24)) as i64);
     if value < high { value.max(low) } else { low }
 }
 
