@@ -18,7 +18,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed={proto}");
     let mut descriptors = protox::compile([proto], ["proto"])?;
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
-    prost_build::Config::new().compile_fds(descriptors.clone())?;
+    prost_build::Config::new()
+        .extern_path(".faultline.Kernel.Batch", "crate::kernel::Columns")
+        .compile_fds(descriptors.clone())?;
     // Positions and comments of the source text would triple the schema's size in every recording.
     for file in &mut descriptors.file {
         file.source_code_info = None;

@@ -99,7 +99,7 @@ fn a_cut_keeps_the_stretch_the_flow_and_the_label() {
     let drop_of = |five_tuple| {
         let time = Timestamp::from_secs(16);
         let kind = KernelEventKind::Drop { reason: "NO_SOCKET".to_owned() };
-        Event::Kernel(KernelEvent { time, arrival: time, five_tuple, kind })
+        Event::Kernel(KernelEvent { time, arrival: time, five_tuple, kind, count: 1 })
     };
     let kernel = [drop_of(Some(tuple(1))), drop_of(Some(tuple(2))), drop_of(None)];
     let mut events = vec![packet(10, 1, 0), mark(12, 4)];

@@ -10,10 +10,12 @@ pub struct KernelEvent {
     /// The connection it concerns, where there is one.
     pub five_tuple: Option<FiveTuple>,
     pub kind: KernelEventKind,
+    /// How often it happened: what follows in quick succession in a flow is told together, at the time of the last.
+    pub count: u32,
 }
 
 /// What happened. State numbers are the kernel's (`TCP_ESTABLISHED` = 1).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum KernelEventKind {
     /// tcp:tcp_retransmit_skb
     Retransmit { state: u8 },

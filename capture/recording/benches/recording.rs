@@ -1,6 +1,6 @@
 //! What a recording costs: bytes per packet on disk, and processor time per packet to write and to read.
 //!
-//! `cargo bench -p recording -- FILE...` takes captures (pcap, pcapng); without any it takes those of
+//! `cargo bench -p recording -- FILE...` takes captures (pcap, pcapng) and recordings; without any it takes those of
 //! ../shared/pcaps where that folder stands beside the repository.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::cast_possible_truncation)] // It stops at the first surprise.
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use dissect::{Capture, Tunnel};
-use event::Packet;
+use event::{Duration, Event, Packet};
 use recording::{Header, Item, Options, Reader, Writer};
 
 /// Each figure is the median of this many runs.
@@ -37,6 +37,11 @@ fn main() {
     for batch in [4096, 16_384, 65_536] {
         measure(&packets, Options { batch, ..options() });
     }
+    // As live: what a crash can cost is written out by time.
+    for seconds in [1, 2, 5] {
+        println!("chunks of {seconds} s:");
+        measure(&packets, Options { flush_after: Some(Duration::from_secs(seconds)), ..options() });
+    }
     println!();
     columns(&write(&packets, options()));
 }
@@ -55,6 +60,17 @@ fn shared() -> Vec<PathBuf> {
 }
 
 fn packets_of(file: &Path) -> Vec<Packet> {
+    if file.extension().is_some_and(|kind| kind == "mcap") {
+        let mut reader = Reader::open(file).unwrap();
+        let events: Vec<Event> = reader.events().map(Result::unwrap).collect();
+        return events
+            .into_iter()
+            .filter_map(|event| match event {
+                Event::Packet(packet) => Some(packet),
+                _ => None,
+            })
+            .collect();
+    }
     let mut capture = Capture::open(file, Tunnel::Inner).unwrap();
     let mut packets = Vec::new();
     // A damaged capture counts as far as it goes.

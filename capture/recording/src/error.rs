@@ -64,8 +64,8 @@ pub enum Fault {
     UnknownChannel { id: u16 },
     #[error("a message of the channel `{topic}` is malformed: {reason}")]
     Message { topic: &'static str, reason: BadMessage },
-    #[error("a batch of packets is malformed: {0}")]
-    Packets(Malformed),
+    #[error("a batch of the channel `{topic}` is malformed: {reason}")]
+    Batch { topic: &'static str, reason: Malformed },
     #[error("the counter of the channel `{topic}` goes back from {expected} to {found}")]
     Counter { topic: &'static str, expected: u32, found: u32 },
     #[error("the header is missing")]

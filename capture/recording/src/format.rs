@@ -12,7 +12,7 @@ pub struct Version {
 }
 
 /// What this crate writes.
-pub const VERSION: Version = Version { major: 1, minor: 1 };
+pub const VERSION: Version = Version { major: 1, minor: 2 };
 
 /// `profile` of the MCAP header record.
 pub(crate) const PROFILE: &str = "faultline";

@@ -11,23 +11,28 @@
 // Columns cross many widths; each narrowing is checked where it reads, and wraps by design where it predicts.
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
+mod addresses;
 mod channel;
+mod column;
 mod error;
 mod format;
 mod header;
+mod kernel;
 mod lengths;
 mod message;
 mod packets;
 mod reader;
+mod recent;
 mod scan;
 mod target;
 mod writer;
 
 pub use channel::Counts;
+pub use column::Malformed;
 pub use error::{Damage, Error, Fault};
 pub use format::{MAX_CHUNK, VERSION, Version};
 pub use header::{ClockPair, Header, Interface};
 pub use message::BadMessage;
-pub use packets::Malformed;
+
 pub use reader::{End, Events, Item, Reader, Report};
 pub use writer::{Options, Summary, Writer};

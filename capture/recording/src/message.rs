@@ -11,8 +11,12 @@ use std::net::IpAddr;
 use event::{Duration, Endpoint, Event, FiveTuple, Protocol, Source, Timestamp};
 use prost::Message as _;
 
-/// The types that the build script makes of proto/recording.proto. `Packets` among them describes what
-/// [`crate::packets`] codes by hand; tests hold the two together.
+pub(crate) use kernel::kind as kernel_kind;
+
+use crate::kernel::Columns;
+
+/// The types that the build script makes of proto/recording.proto. `Packets` among them and `Kernel.Batch` describe what
+/// [`crate::packets`] and [`crate::kernel`] code by hand; tests hold the two together.
 #[allow(clippy::all, unused_qualifications, dead_code)]
 pub(crate) mod proto {
     include!(concat!(env!("OUT_DIR"), "/faultline.rs"));
@@ -51,15 +55,14 @@ pub enum BadMessage {
 /// knows a kind of event that this one does not.
 pub(crate) type Placed = (Option<Event>, u64);
 
-/// An event other than a packet as a message.
+/// An event of the channels that have a message for each.
 ///
 /// # Panics
-/// On a packet: the writer puts packets into batches.
+/// On packets and kernel events: the writer puts them into batches.
 pub(crate) fn encode(event: &Event, packets_before: u64) -> Vec<u8> {
     let stamp = Some(stamp(event.time(), event.arrival(), packets_before));
     match event {
-        Event::Packet(_) => unreachable!("packets are written in batches"),
-        Event::Kernel(event) => proto::Kernel { stamp, ..event.into() }.encode_to_vec(),
+        Event::Packet(_) | Event::Kernel(_) => unreachable!("they are written in batches"),
         Event::L7(event) => proto::L7 { stamp, ..event.as_ref().into() }.encode_to_vec(),
         Event::System(event) => proto::System { stamp, ..event.as_ref().into() }.encode_to_vec(),
         Event::Mark(event) => proto::Mark { stamp, ..event.into() }.encode_to_vec(),
@@ -67,10 +70,26 @@ pub(crate) fn encode(event: &Event, packets_before: u64) -> Vec<u8> {
     }
 }
 
-pub(crate) fn decode_kernel(data: &[u8]) -> Result<Placed, BadMessage> {
-    let message = proto::Kernel::decode(data)?;
+/// A batch of kernel events. Readers of 1.1 find an event of a kind that they do not know, at this time.
+pub(crate) fn encode_kernel(batch: Columns, first: (Timestamp, Timestamp), packets_before: u64) -> Vec<u8> {
+    let stamp = Some(stamp(first.0, first.1, packets_before));
+    proto::Kernel { stamp, batch: Some(batch), ..proto::Kernel::default() }.encode_to_vec()
+}
+
+/// What a message of the kernel channel holds.
+pub(crate) enum KernelMessage {
+    Batch(Columns),
+    /// Before 1.2.
+    One(Placed),
+}
+
+pub(crate) fn decode_kernel(data: &[u8]) -> Result<KernelMessage, BadMessage> {
+    let mut message = proto::Kernel::decode(data)?;
+    if let Some(batch) = message.batch.take() {
+        return Ok(KernelMessage::Batch(batch));
+    }
     let before = packets_before(message.stamp.as_ref());
-    Ok((kernel::decode(message)?.map(Event::Kernel), before))
+    Ok(KernelMessage::One((kernel::decode(message)?.map(Event::Kernel), before)))
 }
 
 pub(crate) fn decode_l7(data: &[u8]) -> Result<Placed, BadMessage> {

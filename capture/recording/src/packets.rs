@@ -10,7 +10,6 @@ mod encode;
 mod foretell;
 
 pub(crate) use decode::Decoder;
-pub use decode::Malformed;
 pub(crate) use encode::Encoder;
 
 /// Most packets that a batch may hold: bounds what one message can unfold to (about 7 MB).

@@ -11,7 +11,9 @@ use mcap::records::{self, op};
 use crate::channel::{self, CHANNELS, Counts};
 use crate::format::{MAX_CHUNK, PROFILE, VERSION, metadata};
 use crate::header::{self, MAX_INTERFACES};
+use crate::kernel;
 use crate::lengths;
+use crate::message::KernelMessage;
 use crate::packets::Decoder;
 use crate::scan::{Record, Scan, Step};
 use crate::{ClockPair, Damage, Error, Fault, Header, Interface, message};
@@ -96,6 +98,10 @@ pub struct Reader {
     batches: VecDeque<Batch>,
     /// Events other than packets, with the number of packets before them.
     others: VecDeque<(Event, u64)>,
+    /// Of the chunk at hand: the kernel events of its batches, and its messages that are no batch, until both are
+    /// put together. Those that no event came of count too.
+    kernel: VecDeque<kernel::Placed>,
+    rows: Vec<Option<(Event, u64)>>,
     decoder: Decoder,
     packets: Vec<Packet>,
     /// The next packet in `packets`, and its number in the file.
@@ -145,6 +151,8 @@ impl Reader {
             chunk: Vec::new(),
             batches: VecDeque::new(),
             others: VecDeque::new(),
+            kernel: VecDeque::new(),
+            rows: Vec::new(),
             decoder: Decoder::default(),
             packets: Vec::new(),
             next: 0,
@@ -383,8 +391,24 @@ impl Reader {
         {
             self.damage(record.offset, 0, fault);
         }
+        self.line_up();
         self.chunk = chunk;
         unpacked.err()
+    }
+
+    /// Puts the events of the chunk other than packets into the order in which they were written.
+    fn line_up(&mut self) {
+        let Self { kernel, rows, others, .. } = self;
+        let kernel_event =
+            |placed: kernel::Placed| placed.event.map(|event| (Event::Kernel(event), placed.packets_before));
+        let mut kernel = kernel.drain(..).peekable();
+        for (place, row) in (0..).zip(rows.drain(..)) {
+            while let Some(placed) = kernel.next_if(|placed| placed.others_before <= place) {
+                others.extend(kernel_event(placed));
+            }
+            others.extend(row);
+        }
+        others.extend(kernel.filter_map(kernel_event));
     }
 
     /// The records of a chunk whose checksum is right.
@@ -459,27 +483,42 @@ impl Reader {
         let source =
             *self.sources.get(&header.channel_id).ok_or(Fault::UnknownChannel { id: header.channel_id })?;
         let arrival = i64::try_from(header.log_time).map_or(Timestamp::MAX, Timestamp::from_nanos);
+        self.last_arrival = self.last_arrival.max(Some(arrival));
         let decoded = match source {
             Source::Packets => {
                 let end = start + data.len();
                 self.batches.push_back(Batch { sequence: header.sequence, start, end, offset });
-                self.last_arrival = self.last_arrival.max(Some(arrival));
                 return Ok(());
             }
-            Source::Kernel => message::decode_kernel(data),
+            Source::Kernel => match message::decode_kernel(data) {
+                Ok(KernelMessage::Batch(batch)) => return self.take_kernel(header.sequence, &batch),
+                Ok(KernelMessage::One(placed)) => Ok(placed),
+                Err(error) => Err(error),
+            },
             Source::L7 => message::decode_l7(data),
             Source::System => message::decode_system(data),
             Source::Marks => message::decode_mark(data),
             Source::Loss => message::decode_loss(data),
         };
+        // Whatever it holds, it has a place among the others.
+        self.rows.push(None);
         let (event, before) = decoded
             .map_err(|reason| Fault::Message { topic: CHANNELS[channel::place(source)].topic, reason })?;
         self.count(source, header.sequence, 1)?;
-        self.last_arrival = self.last_arrival.max(Some(arrival));
         match event {
-            Some(event) => self.others.push_back((event, before)),
+            Some(event) => self.rows.last_mut().map_or((), |row| *row = Some((event, before))),
             None => self.report.unknown += 1,
         }
+        Ok(())
+    }
+
+    fn take_kernel(&mut self, sequence: u32, batch: &kernel::Columns) -> Result<(), Fault> {
+        let malformed =
+            |reason| Fault::Batch { topic: CHANNELS[channel::place(Source::Kernel)].topic, reason };
+        let events = kernel::decode(batch).map_err(malformed)?;
+        self.count(Source::Kernel, sequence, events.len() as u32)?;
+        self.report.unknown += events.iter().filter(|placed| placed.event.is_none()).count() as u64;
+        self.kernel.extend(events);
         Ok(())
     }
 
@@ -503,7 +542,9 @@ impl Reader {
         let decoded = self.decoder.decode(&self.chunk[batch.start..batch.end], &mut self.packets);
         let counted = match decoded {
             Ok(()) => self.count(Source::Packets, batch.sequence, self.packets.len() as u32),
-            Err(malformed) => Err(Fault::Packets(malformed)),
+            Err(reason) => {
+                Err(Fault::Batch { topic: CHANNELS[channel::place(Source::Packets)].topic, reason })
+            }
         };
         match counted {
             Ok(missing) => self.ordinal += u64::from(missing),

@@ -5,13 +5,14 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use event::{Duration, Event, Packet, Source, Timestamp};
+use event::{Duration, Event, KernelEvent, Packet, Source, Timestamp};
 use mcap::records::MessageHeader;
 use mcap::write::NoSeek;
 
 use crate::channel::{self, CHANNELS, Counts};
 use crate::format::{LIBRARY, PROFILE, metadata};
 use crate::header::{self, Pairs};
+use crate::kernel;
 use crate::message;
 use crate::packets::{self, Encoder};
 use crate::target::{Pending, Room, Target};
@@ -61,13 +62,28 @@ pub struct Writer {
     batch: Encoder,
     /// Earliest time and latest arrival in the batch.
     batch_span: (Timestamp, Timestamp),
+    kernel: KernelBatch,
     counts: Counts,
     /// Packets whose batch is in a chunk.
     packets_encoded: u64,
+    /// Messages in the chunk that are no batch.
+    chunk_others: u64,
     /// Arrival of the first event since the last flush, and the bytes of messages since.
     chunk_start: Option<Timestamp>,
     chunk_bytes: usize,
     interfaces: usize,
+}
+
+/// The kernel events that wait for their batch to end.
+#[derive(Default)]
+struct KernelBatch {
+    encoder: kernel::Encoder,
+    /// Time and arrival of the first, and the packets before it.
+    first: Option<(Timestamp, Timestamp, u64)>,
+    earliest: Timestamp,
+    latest_arrival: Timestamp,
+    /// Events whose batch is in a chunk.
+    encoded: u64,
 }
 
 impl Writer {
@@ -121,8 +137,10 @@ impl Writer {
             options,
             batch: Encoder::default(),
             batch_span: (Timestamp::MAX, Timestamp::MIN),
+            kernel: KernelBatch::default(),
             counts: Counts::default(),
             packets_encoded: 0,
+            chunk_others: 0,
             chunk_start: None,
             chunk_bytes: 0,
             interfaces: 0,
@@ -170,6 +188,7 @@ impl Writer {
     pub fn write(&mut self, event: &Event) -> Result<(), Error> {
         match event {
             Event::Packet(packet) => self.write_packet(packet),
+            Event::Kernel(event) => self.write_kernel(event),
             event => self.write_other(event),
         }
     }
@@ -190,12 +209,31 @@ impl Writer {
         Ok(())
     }
 
+    fn write_kernel(&mut self, event: &KernelEvent) -> Result<(), Error> {
+        self.begin_event(event.arrival)?;
+        let packets_before = self.counts.get(Source::Packets);
+        let batch = &mut self.kernel;
+        if batch.first.is_none() {
+            batch.first = Some((event.time, event.arrival, packets_before));
+            (batch.earliest, batch.latest_arrival) = (event.time, event.arrival);
+        }
+        batch.encoder.push(event, packets_before, self.chunk_others);
+        batch.earliest = batch.earliest.min(event.time);
+        batch.latest_arrival = batch.latest_arrival.max(event.arrival);
+        self.counts.add(Source::Kernel, 1);
+        if self.kernel.encoder.len() >= self.options.batch {
+            self.end_kernel_batch()?;
+        }
+        Ok(())
+    }
+
     fn write_other(&mut self, event: &Event) -> Result<(), Error> {
         self.begin_event(event.arrival())?;
         let message = message::encode(event, self.counts.get(Source::Packets));
         let source = event.source();
         let sequence = self.counts.get(source);
         self.put_message(source, sequence, event.arrival(), event.time(), &message)?;
+        self.chunk_others += 1;
         self.counts.add(source, 1);
         Ok(())
     }
@@ -234,9 +272,10 @@ impl Writer {
     /// As [`Writer::write`].
     pub fn flush(&mut self) -> Result<(), Error> {
         self.end_batch()?;
+        self.end_kernel_batch()?;
         let path = self.path.clone();
         self.container()?.flush().map_err(|error| chunk_error(&path, error))?;
-        (self.chunk_start, self.chunk_bytes) = (None, 0);
+        (self.chunk_start, self.chunk_bytes, self.chunk_others) = (None, 0, 0);
         self.append()
     }
 
@@ -250,6 +289,16 @@ impl Writer {
         self.put_message(Source::Packets, self.packets_encoded, last, first, &message)?;
         self.packets_encoded += count;
         Ok(())
+    }
+
+    fn end_kernel_batch(&mut self) -> Result<(), Error> {
+        let KernelBatch { encoder, first, earliest, latest_arrival, encoded } = &mut self.kernel;
+        let Some((time, arrival, packets_before)) = first.take() else { return Ok(()) };
+        let (count, sequence) = (encoder.len() as u64, *encoded);
+        let (logged, published) = (*latest_arrival, *earliest);
+        *encoded += count;
+        let message = message::encode_kernel(encoder.take(), (time, arrival), packets_before);
+        self.put_message(Source::Kernel, sequence, logged, published, &message)
     }
 
     /// Log time is when the recorder knew all of the message, publish time when the first of it happened.

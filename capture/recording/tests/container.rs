@@ -64,7 +64,7 @@ fn the_mcap_library_finds_all_checksums_right() {
 #[test]
 fn every_message_decodes_by_the_schema_inside_the_file() {
     let (bytes, events) = recording();
-    let (mut packets, mut others) = (0, 0);
+    let (mut packets, mut kernel, mut others) = (0, 0, 0);
     for message in mcap::MessageStream::new(&bytes).unwrap() {
         let message = message.unwrap();
         let schema = message.channel.schema.as_ref().unwrap();
@@ -76,18 +76,21 @@ fn every_message_decodes_by_the_schema_inside_the_file() {
         let descriptor = pool.get_message_by_name(&schema.name).unwrap();
         let decoded = DynamicMessage::decode(descriptor, &message.data[..]).unwrap();
         assert_eq!(decoded.unknown_fields().count(), 0, "{}", schema.name);
-        if schema.name == "faultline.Packets" {
-            packets += check_columns(&decoded);
-        } else {
-            others += 1;
+        match schema.name.as_str() {
+            "faultline.Packets" => packets += check_columns(&decoded),
+            "faultline.Kernel" => {
+                let batch = decoded.get_field_by_name("batch").unwrap();
+                kernel += check_columns(batch.as_message().unwrap());
+            }
+            _ => others += 1,
         }
     }
-    let written = events.iter().filter(|event| event.source() == Source::Packets).count();
-    assert_eq!(packets, written);
-    assert_eq!(others, events.len() - written);
+    let written = |source| events.iter().filter(|event| event.source() == source).count();
+    assert_eq!((packets, kernel), (written(Source::Packets), written(Source::Kernel)));
+    assert_eq!(others, events.len() - packets - kernel);
 }
 
-/// The number of packets, which no column exceeds.
+/// The number of events, which no column exceeds.
 fn check_columns(batch: &DynamicMessage) -> usize {
     let count = batch.get_field_by_name("count").unwrap().as_u32().unwrap() as usize;
     for (field, value) in batch.fields() {

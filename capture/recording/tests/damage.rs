@@ -193,7 +193,7 @@ fn every_kind_of_wrong_file_has_an_error_of_its_own() {
     // The version of a sealed record: the checksum has to be made anew.
     let text = b"format_version";
     let at = original.bytes.windows(text.len()).position(|window| window == text).unwrap() + text.len() + 4;
-    assert_eq!(&original.bytes[at..at + 3], b"1.1");
+    assert_eq!(&original.bytes[at..at + 3], b"1.2");
     let newer = with_version(&original.header, "2.0");
     match error(&newer) {
         Error::UnknownVersion { offset, found, path } => {

@@ -194,8 +194,9 @@ fn names_that_the_search_list_found_later_did_not_fail() {
 fn drops_block_a_flow_where_a_policy_made_them() {
     let t = tcp_tuple();
     let packets = [segment(100, t, false, ACK, 1, 1, 10)];
-    let kernel =
-        |kind| Event::Kernel(KernelEvent { time: at(101), arrival: at(101), five_tuple: Some(t), kind });
+    let kernel = |kind| {
+        Event::Kernel(KernelEvent { time: at(101), arrival: at(101), five_tuple: Some(t), kind, count: 1 })
+    };
     let drop = |reason: &str| kernel(KernelEventKind::Drop { reason: reason.into() });
     let row = only(engine(&packets, vec![drop("NETFILTER_DROP")]));
     assert_eq!(

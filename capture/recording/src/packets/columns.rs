@@ -1,4 +1,6 @@
-//! The columns as they stand in the message, and the variable-length integers in them.
+//! The columns as they stand in the message.
+
+use crate::column::trim;
 
 /// The message `Packets` of recording.proto with its packed columns left as bytes: on the wire both are one
 /// length-delimited field, and so a column is walked once, straight into packets, and never unpacked into a
@@ -82,8 +84,7 @@ pub(crate) struct Columns {
 }
 
 impl Columns {
-    /// Drops the zeros at the end of every column: a column of zeros takes no space at all. The last byte of a
-    /// variable-length integer is 0 only where the integer is.
+    /// Drops the zeros at the end of every column: a column of zeros takes no space at all.
     pub fn trim(&mut self) {
         for column in [
             &mut self.lane_reverse,
@@ -115,86 +116,7 @@ impl Columns {
             &mut self.time_middle,
             &mut self.time_low,
         ] {
-            let used = column.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
-            column.truncate(used);
+            trim(column);
         }
-    }
-}
-
-/// Appends a variable-length integer: seven bits a byte, lowest first.
-pub(crate) fn put(column: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        column.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    column.push(value as u8);
-}
-
-/// Appends a signed one; small magnitudes stay small.
-pub(crate) fn put_signed(column: &mut Vec<u8>, value: i64) {
-    put(column, zigzag(value));
-}
-
-pub(crate) const fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)) as u64
-}
-
-pub(crate) const fn unzigzag(value: u64) -> i64 {
-    (value >> 1) as i64 ^ -((value & 1) as i64)
-}
-
-/// Walks one column; past its end every value is 0.
-pub(crate) struct Walk<'a> {
-    rest: &'a [u8],
-    /// A value ran over the column's end or over 64 bits.
-    bad: bool,
-}
-
-impl<'a> Walk<'a> {
-    pub fn new(column: &'a [u8]) -> Self {
-        Self { rest: column, bad: false }
-    }
-
-    #[inline]
-    pub fn next(&mut self) -> u64 {
-        match self.rest {
-            [] => 0,
-            [byte, rest @ ..] if *byte < 0x80 => {
-                self.rest = rest;
-                u64::from(*byte)
-            }
-            [low, high, rest @ ..] if *high < 0x80 => {
-                self.rest = rest;
-                u64::from(*low & 0x7f) | u64::from(*high) << 7
-            }
-            _ => self.next_long(),
-        }
-    }
-
-    fn next_long(&mut self) -> u64 {
-        let mut value = 0u64;
-        for (index, &byte) in self.rest.iter().enumerate().take(10) {
-            if index == 9 && byte > 1 {
-                break;
-            }
-            value |= u64::from(byte & 0x7f) << (7 * index);
-            if byte < 0x80 {
-                self.rest = &self.rest[index + 1..];
-                return value;
-            }
-        }
-        self.bad = true;
-        self.rest = &[];
-        0
-    }
-
-    #[inline]
-    pub fn next_signed(&mut self) -> i64 {
-        unzigzag(self.next())
-    }
-
-    /// Whether the column was read to its end and all of it was well formed.
-    pub fn is_exhausted(&self) -> bool {
-        self.rest.is_empty() && !self.bad
     }
 }

@@ -1,26 +1,14 @@
 //! Columns into packets.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
 use event::{Direction, Endpoint, FiveTuple, Fragment, Packet, Protocol, Tap, Tcp, TcpFlags, Timestamp};
 use prost::Message as _;
 
 use super::MAX_BATCH;
-use super::columns::{Columns, Walk, unzigzag};
-use super::foretell::{self, Cousins, Lane, NONE, Recent};
-
-/// Why a message is no batch of packets.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Malformed {
-    #[error("not protobuf: {0}")]
-    Protobuf(prost::DecodeError),
-    #[error("{0} packets in one batch, more than {MAX_BATCH}")]
-    TooMany(u32),
-    #[error("column `{0}` has a value out of its range")]
-    Value(&'static str),
-    #[error("column `{0}` does not end where its packets end")]
-    Length(&'static str),
-}
+use super::columns::Columns;
+use super::foretell::{self, Cousins, Lane, NONE};
+use crate::addresses::Addresses;
+use crate::column::{Malformed, Steps, Walk, all_exhausted, narrow, unzigzag};
+use crate::recent::Recent;
 
 /// What the packets of a shape have in common.
 #[derive(Clone, Copy)]
@@ -35,7 +23,7 @@ struct Shape {
 #[derive(Default)]
 pub(crate) struct Decoder {
     columns: Columns,
-    addresses: [Vec<IpAddr>; 2],
+    addresses: Addresses,
     /// A packet per lane with all that the lane determines.
     templates: Vec<Packet>,
     /// Per lane: the one it answers, and its cousin.
@@ -48,9 +36,7 @@ pub(crate) struct Decoder {
 
 /// The columns that are walked packet by packet.
 struct Walks<'a> {
-    time_high: Walk<'a>,
-    time_middle: std::slice::Iter<'a, u8>,
-    time_low: std::slice::Iter<'a, u8>,
+    steps: Steps<'a>,
     arrival_run: Walk<'a>,
     arrival: Walk<'a>,
     lane: Walk<'a>,
@@ -70,9 +56,9 @@ impl Decoder {
         self.columns.clear();
         self.columns.merge(message).map_err(Malformed::Protobuf)?;
         if self.columns.count as usize > MAX_BATCH {
-            return Err(Malformed::TooMany(self.columns.count));
+            return Err(Malformed::TooMany { count: self.columns.count, most: MAX_BATCH });
         }
-        self.read_addresses()?;
+        self.addresses.read(&self.columns.ipv4, &self.columns.ipv6)?;
         self.read_lanes()?;
         self.read_shapes()?;
         let before = packets.len();
@@ -81,20 +67,6 @@ impl Decoder {
             packets.truncate(before);
         }
         result
-    }
-
-    fn read_addresses(&mut self) -> Result<(), Malformed> {
-        let [v4, v6] = &mut self.addresses;
-        v4.clear();
-        v6.clear();
-        let (quads, rest) = self.columns.ipv4.as_chunks::<4>();
-        v4.extend(quads.iter().map(|&octets| IpAddr::V4(Ipv4Addr::from(octets))));
-        if !rest.is_empty() {
-            return Err(Malformed::Length("ipv4"));
-        }
-        let (wide, rest) = self.columns.ipv6.as_chunks::<16>();
-        v6.extend(wide.iter().map(|&octets| IpAddr::V6(Ipv6Addr::from(octets))));
-        if rest.is_empty() { Ok(()) } else { Err(Malformed::Length("ipv6")) }
     }
 
     fn read_lanes(&mut self) -> Result<(), Malformed> {
@@ -118,9 +90,9 @@ impl Decoder {
         for lane in 0..columns.lanes as usize {
             let distance = reverse.next() as usize;
             let (five_tuple, kin) = if distance == 0 {
-                let from = address(&self.addresses, source.next(), "lane_source")?;
+                let from = self.addresses.get(source.next(), "lane_source")?;
                 let to = Endpoint::new(
-                    address(&self.addresses, destination.next(), "lane_destination")?,
+                    self.addresses.get(destination.next(), "lane_destination")?,
                     narrow(destination_port.next(), "lane_destination_port")?,
                 );
                 let protocol = Protocol(narrow(protocol.next(), "lane_protocol")?);
@@ -232,7 +204,7 @@ impl Decoder {
         self.recent.clear();
         packets.reserve(columns.count as usize);
         for _ in 0..columns.count {
-            time = time.wrapping_add(walks.next_step().wrapping_mul(unit));
+            time = time.wrapping_add(walks.steps.next().wrapping_mul(unit));
             if is_late {
                 if run == 0 {
                     run = walks.arrival_run.next();
@@ -291,7 +263,7 @@ fn next_lane(
     }
     if code < NAMED {
         let rank = code as usize - 1;
-        let lane = recent.lane(rank).ok_or(Malformed::Value("lane"))?;
+        let lane = recent.at(rank).ok_or(Malformed::Value("lane"))?;
         recent.promote(rank);
         return Ok(lane as usize);
     }
@@ -306,9 +278,7 @@ fn next_lane(
 impl<'a> Walks<'a> {
     fn new(columns: &'a Columns) -> Self {
         Self {
-            time_high: Walk::new(&columns.time_high),
-            time_middle: columns.time_middle.iter(),
-            time_low: columns.time_low.iter(),
+            steps: Steps::new(&columns.time_high, &columns.time_middle, &columns.time_low),
             arrival_run: Walk::new(&columns.arrival_run),
             arrival: Walk::new(&columns.arrival),
             lane: Walk::new(&columns.lane),
@@ -321,14 +291,6 @@ impl<'a> Walks<'a> {
             timestamp_value: Walk::new(&columns.timestamp_value),
             timestamp_echo: Walk::new(&columns.timestamp_echo),
         }
-    }
-
-    /// Steps since the packet before.
-    #[inline]
-    fn next_step(&mut self) -> i64 {
-        let low = u64::from(self.time_low.next().copied().unwrap_or(0));
-        let middle = u64::from(self.time_middle.next().copied().unwrap_or(0));
-        unzigzag(self.time_high.next() << 16 | middle << 8 | low)
     }
 
     #[inline]
@@ -352,11 +314,8 @@ impl<'a> Walks<'a> {
     }
 
     fn finish(self) -> Result<(), Malformed> {
-        if self.time_low.len() + self.time_middle.len() > 0 {
-            return Err(Malformed::Length("time_low"));
-        }
+        self.steps.finish()?;
         all_exhausted([
-            ("time_high", self.time_high),
             ("arrival_run", self.arrival_run),
             ("arrival", self.arrival),
             ("lane", self.lane),
@@ -377,21 +336,5 @@ fn unless_expected(code: u64, expected: u32, last: u32) -> u32 {
     match code.checked_sub(1) {
         None => expected,
         Some(difference) => last.wrapping_add(unzigzag(difference) as u32),
-    }
-}
-
-fn address(tables: &[Vec<IpAddr>; 2], code: u64, column: &'static str) -> Result<IpAddr, Malformed> {
-    let table = &tables[(code & 1) as usize];
-    usize::try_from(code / 2).ok().and_then(|index| table.get(index)).copied().ok_or(Malformed::Value(column))
-}
-
-fn narrow<T: TryFrom<u64>>(value: u64, column: &'static str) -> Result<T, Malformed> {
-    T::try_from(value).map_err(|_| Malformed::Value(column))
-}
-
-fn all_exhausted<const N: usize>(walks: [(&'static str, Walk<'_>); N]) -> Result<(), Malformed> {
-    match walks.iter().find(|(_, walk)| !walk.is_exhausted()) {
-        Some((column, _)) => Err(Malformed::Length(column)),
-        None => Ok(()),
     }
 }

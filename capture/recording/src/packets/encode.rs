@@ -1,14 +1,16 @@
 //! Packets into columns.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 
 use event::{Direction, Endpoint, FiveTuple, Fragment, Packet, Tap, Tcp, TcpFlags};
 use foldhash::fast::RandomState;
 use prost::Message as _;
 
-use super::columns::{Columns, put, put_signed, zigzag};
-use super::foretell::{self, Cousins, Lane, NONE, Recent};
+use super::columns::Columns;
+use super::foretell::{self, Cousins, Lane, NONE};
+use crate::addresses::Numbers;
+use crate::column::{put, put_signed, put_step, zigzag};
+use crate::recent::Recent;
 
 /// What distinguishes a lane.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -57,7 +59,7 @@ pub(crate) struct Encoder {
     lane_of_tuple: HashMap<FiveTuple, u32, RandomState>,
     recent: Recent,
     cousins: Cousins,
-    address_of: HashMap<IpAddr, u32, RandomState>,
+    addresses: Numbers,
     shape_of: HashMap<ShapeKey, u32, RandomState>,
     times: Vec<i64>,
     last_time: i64,
@@ -99,10 +101,8 @@ impl Encoder {
         let unit = if self.times.iter().all(|step| step % 1000 == 0) { 1000 } else { 1 };
         self.columns.time_unit = if unit == 1 { 0 } else { 1000 };
         for step in &self.times {
-            let step = zigzag(step / unit);
-            put(&mut self.columns.time_high, step >> 16);
-            self.columns.time_middle.push((step >> 8) as u8);
-            self.columns.time_low.push(step as u8);
+            let Columns { time_high, time_middle, time_low, .. } = &mut self.columns;
+            put_step([time_high, time_middle, time_low], step / unit);
         }
         if self.is_late {
             self.end_arrival_run();
@@ -124,7 +124,7 @@ impl Encoder {
         self.lane_of_tuple.clear();
         self.recent.clear();
         self.cousins.clear();
-        self.address_of.clear();
+        self.addresses.clear();
         self.shape_of.clear();
         self.times.clear();
         self.arrival_run = 0;
@@ -191,8 +191,9 @@ impl Encoder {
             Some(reverse) => put(&mut self.columns.lane_reverse, (lane - reverse).into()),
             None => {
                 put(&mut self.columns.lane_reverse, 0);
-                let source = self.address(key.five_tuple.source.address);
-                let destination = self.address(key.five_tuple.destination.address);
+                let Columns { ipv4, ipv6, .. } = &mut self.columns;
+                let source = self.addresses.number(key.five_tuple.source.address, ipv4, ipv6);
+                let destination = self.addresses.number(key.five_tuple.destination.address, ipv4, ipv6);
                 put(&mut self.columns.lane_source, source.into());
                 put(&mut self.columns.lane_destination, destination.into());
                 let FiveTuple { source: Endpoint { address, port }, destination, protocol } = key.five_tuple;
@@ -223,21 +224,6 @@ impl Encoder {
         self.lane_of.insert(key, lane);
         self.lane_of_tuple.insert(key.five_tuple, lane);
         lane as usize
-    }
-
-    /// Twice the place in its family's table, odd for IPv6.
-    fn address(&mut self, address: IpAddr) -> u32 {
-        let columns = &mut self.columns;
-        *self.address_of.entry(address).or_insert_with(|| match address {
-            IpAddr::V4(address) => {
-                columns.ipv4.extend(address.octets());
-                (columns.ipv4.len() / 4 - 1) as u32 * 2
-            }
-            IpAddr::V6(address) => {
-                columns.ipv6.extend(address.octets());
-                (columns.ipv6.len() / 16 - 1) as u32 * 2 + 1
-            }
-        })
     }
 
     fn push_shape(&mut self, packet: &Packet, lane: usize) {

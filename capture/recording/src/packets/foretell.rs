@@ -124,44 +124,6 @@ pub(crate) fn segments(payload_length: u32, gso_size: u16) -> u16 {
     }
 }
 
-/// Lanes that were used lately, the last one first: a packet's lane is most often near the front.
-#[derive(Default)]
-pub(crate) struct Recent {
-    lanes: Vec<u32>,
-}
-
-impl Recent {
-    /// Bounds the search for a lane and the move to the front.
-    pub const MOST: usize = 64;
-
-    pub fn clear(&mut self) {
-        self.lanes.clear();
-    }
-
-    /// How many other lanes were used since this one.
-    pub fn rank(&self, lane: u32) -> Option<usize> {
-        self.lanes.iter().position(|other| *other == lane)
-    }
-
-    pub fn lane(&self, rank: usize) -> Option<u32> {
-        self.lanes.get(rank).copied()
-    }
-
-    /// Moves the lane of this rank to the front.
-    #[inline]
-    pub fn promote(&mut self, rank: usize) {
-        if rank > 0 {
-            self.lanes[..=rank].rotate_right(1);
-        }
-    }
-
-    /// Puts a lane that has no rank to the front.
-    pub fn insert(&mut self, lane: u32) {
-        self.lanes.truncate(Self::MOST - 1);
-        self.lanes.insert(0, lane);
-    }
-}
-
 /// Finds a new lane's cousin: the last lane before it between the same hosts to the same service. Hosts count up
 /// their ports from connection to connection, and keep one timestamp clock towards each other.
 #[derive(Default)]

@@ -185,11 +185,14 @@ fn kernel() -> impl Strategy<Value = KernelEvent> {
         (any::<u32>(), ".{0,9}").prop_map(|(pid, process)| KernelEventKind::OomKill { pid, process }),
         span().prop_map(|rtt| KernelEventKind::SmoothedRtt { rtt }),
     ];
-    (times(), option::of(five_tuple()), kind).prop_map(|((time, arrival), five_tuple, kind)| KernelEvent {
+    let tuple = option::of(prop_oneof![usual_tuple(), five_tuple()]);
+    let count = prop_oneof![Just(1), any::<u32>()];
+    (times(), tuple, kind, count).prop_map(|((time, arrival), five_tuple, kind, count)| KernelEvent {
         time,
         arrival,
         five_tuple,
         kind,
+        count,
     })
 }
 
