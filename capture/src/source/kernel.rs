@@ -4,6 +4,7 @@
 mod btf;
 pub mod decode;
 mod format;
+mod storm;
 mod tracefs;
 
 use aya::Ebpf;
@@ -17,6 +18,7 @@ use crate::source::{Error, Source};
 use crate::{Clock, object};
 use decode::Decoder;
 use format::Format;
+use storm::Storm;
 
 /// How to observe the kernel.
 #[derive(Clone, Copy, Debug)]
@@ -83,14 +85,24 @@ const PROBES: [Probe; 7] = [
     },
 ];
 
-/// Reasons for which packets are dropped in normal work: the end of a socket with something in its queue, packets
-/// of other hosts that a promiscuous interface sees, protocols that nobody here speaks, and what has no reason.
-const NORMAL: [&str; 7] = [
+/// Reasons for which packets are dropped on a healthy node all the time, each without loss to anybody.
+const NORMAL: [&str; 12] = [
+    // No reason is given, or none that the kernel's authors have looked at.
     "NOT_SPECIFIED",
+    // The end of a socket with something in its queue.
     "SOCKET_CLOSE",
     "TCP_CLOSE",
+    "QUEUE_PURGE",
     "UNIX_DISCONNECT",
     "UNIX_SKIP_OOB",
+    // A reset that was obeyed: tcp_receive_reset tells of it.
+    "TCP_RESET",
+    // What it brought was taken: a segment that another covers, an acknowledgement that a later one overtook, a
+    // handshake's data.
+    "TCP_OFOMERGE",
+    "TCP_OLD_ACK",
+    "TCP_FASTOPEN",
+    // Packets of other hosts that a promiscuous interface sees, and protocols that nobody here speaks.
     "OTHERHOST",
     "UNHANDLED_PROTO",
 ];
@@ -108,7 +120,7 @@ pub struct Missing {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     pub seen: u64,
-    /// Handed over.
+    /// Handed over, each for itself or together with others of its flow.
     pub events: u64,
     /// The ring buffer had no room.
     pub lost: u64,
@@ -130,6 +142,7 @@ pub struct Kernel {
     ring: RingBuf<MapData>,
     traced: PerCpuArray<MapData, PerCpu>,
     decoder: Decoder,
+    storm: Storm,
     clock: Clock,
     missing: Vec<Missing>,
     events: u64,
@@ -183,6 +196,7 @@ impl Kernel {
             ring,
             traced,
             decoder,
+            storm: Storm::default(),
             clock,
             missing,
             events: 0,
@@ -231,10 +245,13 @@ impl Kernel {
             match self.decoder.event(&record, &self.clock, arrival) {
                 Some(event) => {
                     self.events += 1;
-                    take(Event::Kernel(event));
+                    self.storm.take(event, |event| take(Event::Kernel(event)));
                 }
                 None => self.unreadable += 1,
             }
+        }
+        if count == 0 {
+            self.storm.tick(arrival, |event| take(Event::Kernel(event)));
         }
         Ok(count)
     }
@@ -271,7 +288,9 @@ impl Source for Kernel {
         // Detaches every program, and waits for those that run.
         self.ebpf = None;
         while self.hand_over(take)? > 0 {}
-        self.tell_losses(self.clock.now(), take)
+        let now = self.clock.now();
+        self.storm.end(now, |event| take(Event::Kernel(event)));
+        self.tell_losses(now, take)
     }
 }
 

@@ -66,10 +66,13 @@ fn a_full_disk_ends_the_recording_and_leaves_it_whole() {
     let stop = std::sync::atomic::AtomicBool::new(false);
     let output = thread::scope(|scope| {
         scope.spawn(|| {
-            let mut port = 0;
+            // Ports and lengths in no order (xorshift): what repeats hardly fills a disk.
+            let mut number = 0x2545_u16;
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                port = port % 1000 + 1;
-                send_udp(&pair, pair.right_v4(20_000 + port), 3, usize::from(port));
+                number ^= number << 7;
+                number ^= number >> 9;
+                number ^= number << 8;
+                send_udp(&pair, pair.right_v4(number | 1024), 3, usize::from(number % 1400));
             }
         });
         let output = shell(&pair.right, folder.path(), script);

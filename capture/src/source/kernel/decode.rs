@@ -63,6 +63,7 @@ impl Decoder {
                 of_packet(packet, length).filter(|found| ethertype_of(found.source.address) == ethertype)
             }),
             kind: kind(tracepoint, format, bytes)?,
+            count: 1,
         })
     }
 }
