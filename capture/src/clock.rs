@@ -7,13 +7,18 @@ use nix::sys::time::TimeValLike as _;
 use nix::time::{ClockId, clock_gettime};
 
 /// Times of kernel records and of their arrival. The wall clock is read once, at the start: a step of it
-/// afterwards moves nothing. Time stands still while the machine is suspended: the kernel's clock that goes on
+/// afterwards moves nothing. Times are told in microseconds. Time stands still while the machine is suspended: the kernel's clock that goes on
 /// costs every packet a tenth more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clock {
     monotonic: Duration,
     wall: Timestamp,
+    is_fine: bool,
 }
+
+/// What times are told in. The nanoseconds below are noise to whoever looks at a network, and would be a third of a
+/// recording.
+const STEP: i64 = 1_000;
 
 /// Readings of which the best is taken: a preemption between the two clocks spoils one, not all.
 const READINGS: usize = 8;
@@ -34,13 +39,22 @@ impl Clock {
         Ok(best.1)
     }
 
+    /// The same clock with all of its nanoseconds, instead of microseconds as in a pcap file.
+    #[must_use]
+    pub const fn in_nanoseconds(self) -> Self {
+        Self { is_fine: true, ..self }
+    }
+
     /// Both clocks, and how long reading them took.
     fn read() -> io::Result<(Duration, Self)> {
         let before = nanoseconds(ClockId::CLOCK_MONOTONIC)?;
         let wall = nanoseconds(ClockId::CLOCK_REALTIME)?;
         let after = nanoseconds(ClockId::CLOCK_MONOTONIC)?;
         let monotonic = Duration::from_nanos(before + (after - before) / 2);
-        Ok((Duration::from_nanos(after - before), Self { monotonic, wall: Timestamp::from_nanos(wall) }))
+        Ok((
+            Duration::from_nanos(after - before),
+            Self { monotonic, wall: Timestamp::from_nanos(wall), is_fine: false },
+        ))
     }
 
     /// Monotonic and Unix time at the same instant.
@@ -51,13 +65,18 @@ impl Clock {
     /// The Unix time of a kernel record.
     pub fn at(&self, monotonic: u64) -> Timestamp {
         let monotonic = i64::try_from(monotonic).unwrap_or(i64::MAX);
-        self.wall + (Duration::from_nanos(monotonic) - self.monotonic)
+        self.told(self.wall + (Duration::from_nanos(monotonic) - self.monotonic))
     }
 
     pub fn now(&self) -> Timestamp {
         // It was there when the clock was made.
-        nanoseconds(ClockId::CLOCK_MONOTONIC)
-            .map_or(self.wall, |now| self.wall + (Duration::from_nanos(now) - self.monotonic))
+        nanoseconds(ClockId::CLOCK_MONOTONIC).map_or(self.wall, |now| self.at(now.unsigned_abs()))
+    }
+
+    /// Rounded towards the past, all times alike, so that what came first stays first.
+    const fn told(&self, time: Timestamp) -> Timestamp {
+        let nanos = time.as_nanos();
+        if self.is_fine { time } else { Timestamp::from_nanos(nanos - nanos.rem_euclid(STEP)) }
     }
 }
 
@@ -71,9 +90,12 @@ mod tests {
 
     #[test]
     fn kernel_time_becomes_unix_time() {
-        let clock = Clock { monotonic: Duration::from_secs(100), wall: Timestamp::from_secs(1_000_000) };
-        assert_eq!(clock.at(101_000_000_005), Timestamp::from_nanos(1_000_001_000_000_005));
+        let (monotonic, wall) = (Duration::from_secs(100), Timestamp::from_secs(1_000_000));
+        let clock = Clock { monotonic, wall, is_fine: false };
+        assert_eq!(clock.at(101_000_001_995), Timestamp::from_nanos(1_000_001_000_001_000));
         assert_eq!(clock.at(99_000_000_000), Timestamp::from_secs(999_999));
+        let fine = clock.in_nanoseconds();
+        assert_eq!(fine.at(101_000_001_995), Timestamp::from_nanos(1_000_001_000_001_995));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use capture::anonymize::{Anonymizer, Key};
+use capture::anonymize::Anonymizer;
 use capture::output::{Bounds, Output, Written};
 use capture::source::tc;
 use capture::watch::{Watch, WatchArgs};
@@ -70,6 +70,10 @@ pub struct Record {
     /// `ADDRESS[/BITS] namespace=NAME pod=NAME service=NAME`, each of which may be left out
     #[arg(long, value_name = "FILE", conflicts_with = "anonymize", help_heading = "Content")]
     names: Option<PathBuf>,
+
+    /// Keep times to the nanosecond, not to the microsecond; takes about half as much again on disk
+    #[arg(long, help_heading = "Content")]
+    nanoseconds: bool,
 
     /// Begin a new file when one has this size: FILE-00001.mcap and so on
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Bounds")]
@@ -128,8 +132,9 @@ impl Record {
         let selection = Selection::parse(&self.interfaces)?;
         let interrupt = Interrupt::install().context("cannot listen to signals")?;
         let clock = Clock::start().context("cannot read the clocks")?;
+        let clock = if self.nanoseconds { clock.in_nanoseconds() } else { clock };
         // Before rights are dropped: it is the user's who started this.
-        let anonymizer = self.anonymizer()?;
+        let anonymizer = self.anonymize.as_deref().map(Anonymizer::of_key_file).transpose()?;
         let names = self.names()?;
         let mut watch = self.watch.attach(&selection, self.sample, clock)?;
         self.drop_rights()?;
@@ -170,16 +175,6 @@ impl Record {
         recorded.and(reported)?;
         anyhow::ensure!(dumped, "a dump failed");
         Ok(Exit::Done)
-    }
-
-    fn anonymizer(&self) -> anyhow::Result<Option<Anonymizer>> {
-        let Some(path) = &self.anonymize else { return Ok(None) };
-        let key = Key::read(path)?;
-        if key.is_exposed {
-            let path = path.display();
-            tracing::warn!("{path}: others can read this key, and so undo what it hides: chmod 600 {path}");
-        }
-        Ok(Some(Anonymizer::new(&key)))
     }
 
     /// The text of the file of names, which is as it should be.
