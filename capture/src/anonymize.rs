@@ -82,6 +82,19 @@ pub struct Anonymizer {
 }
 
 impl Anonymizer {
+    /// By the key of a file; says where others can read it.
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    pub fn of_key_file(path: &Path) -> Result<Self, KeyError> {
+        let key = Key::read(path)?;
+        if key.is_exposed {
+            let path = path.display();
+            tracing::warn!("{path}: others can read this key, and so undo what it hides: chmod 600 {path}");
+        }
+        Ok(Self::new(&key))
+    }
+
     pub fn new(key: &Key) -> Self {
         let (cipher_key, pad): (&[u8; 16], &[u8; 16]) = match key.bytes.as_chunks::<16>() {
             ([cipher_key, pad], _) => (cipher_key, pad),

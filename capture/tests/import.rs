@@ -208,3 +208,24 @@ fn application_messages_are_read_from_payload_unless_told_otherwise() {
         assert_eq!(reader.events().count(), expected, "{flags:?}");
     }
 }
+
+#[test]
+fn addresses_are_replaced_before_anything_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.pcap"), pcap(&[1, 2])).unwrap();
+    std::fs::write(folder.path().join("key"), [7; 32]).unwrap();
+    assert!(capture(folder.path(), &["import", "a.pcap", "-o", "plain.mcap"]).status.success());
+    let output = capture(folder.path(), &["import", "a.pcap", "--anonymize", "key", "-o", "other.mcap"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let (_, plain) = packets(&folder.path().join("plain.mcap"));
+    let (reader, other) = packets(&folder.path().join("other.mcap"));
+    assert!(reader.header().anonymized && plain.len() == other.len());
+    for (plain, other) in plain.iter().zip(&other) {
+        assert_ne!(plain.five_tuple.source.address, other.five_tuple.source.address);
+        assert_eq!(plain.five_tuple.source.port, other.five_tuple.source.port);
+    }
+    // Without a key nothing is written.
+    let output = capture(folder.path(), &["import", "a.pcap", "--anonymize", "none", "-o", "no.mcap"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!folder.path().join("no.mcap").exists());
+}

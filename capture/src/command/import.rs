@@ -6,6 +6,7 @@ use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use capture::anonymize::Anonymizer;
 use capture::protocols::{self, Protocol};
 use clap::{Args, ValueEnum};
 use cli::{Exit, Interrupt};
@@ -25,7 +26,8 @@ Examples:
   capture import trace.pcap -o trace.mcap
   tcpdump -w - port 80 | capture import - -o trace.mcap
   capture import eth0.pcapng.gz eth1.pcapng.gz --label packet-loss -o both.mcap
-  capture import node.pcap --hubble flows.jsonl -o node.mcap")]
+  capture import node.pcap --hubble flows.jsonl -o node.mcap
+  capture import trace.pcap --anonymize key -o share.mcap")]
 pub struct Import {
     /// Captures to read; - is standard input
     #[arg(required_unless_present = "hubble", value_name = "FILE")]
@@ -55,6 +57,11 @@ pub struct Import {
     /// Leave the names and paths out of application messages
     #[arg(long)]
     redact: bool,
+
+    /// Replace addresses by others that share prefixes as they do (Crypto-PAn), also in names; KEYFILE has 32 bytes or
+    /// 64 hexadecimal digits
+    #[arg(long, value_name = "KEYFILE")]
+    anonymize: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -79,19 +86,19 @@ impl Import {
     pub fn run(&self) -> anyhow::Result<Exit> {
         let interrupt = Interrupt::install().context("cannot listen for signals")?;
         let mut inputs = self.open()?;
-        let mut writer = self.create(&mut inputs)?;
+        let mut to = self.create(&mut inputs)?;
         let mut is_interrupted = false;
         while let Some(input) = earliest(&mut inputs) {
             if interrupt.is_raised() {
                 is_interrupted = true;
                 break;
             }
-            input.pass_on(&mut writer)?;
+            input.pass_on(&mut to)?;
         }
         for input in &mut inputs {
-            input.end(&mut writer)?;
+            input.end(&mut to)?;
         }
-        let summary = writer.finish()?;
+        let summary = to.writer.finish()?;
         let of = |source| summary.counts.get(source);
         tracing::info!(
             "{}: {} packets and {} L7 events in {} bytes",
@@ -127,22 +134,41 @@ impl Import {
         Ok(inputs)
     }
 
-    fn create(&self, inputs: &mut [Input]) -> anyhow::Result<Writer> {
+    fn create(&self, inputs: &mut [Input]) -> anyhow::Result<Destination> {
+        let mut anonymizer = self.anonymize.as_deref().map(Anonymizer::of_key_file).transpose()?;
         let names: Vec<&str> = inputs.iter().map(|input| input.name()).collect();
-        let header = Header {
+        let mut header = Header {
             tool: concat!("capture ", env!("CARGO_PKG_VERSION")).to_owned(),
             command: std::env::args().collect::<Vec<_>>().join(" "),
             label: self.label,
             metadata: [("imported_from".to_owned(), names.join(" "))].into(),
             ..Header::default()
         };
+        if let Some(anonymizer) = &mut anonymizer {
+            anonymizer.header(&mut header);
+        }
         // What is imported is safe elsewhere: chunks need not end early.
         let options = Options { flush_after: None, ..Options::default() };
-        let mut writer = Writer::create(&self.output, &header, options)?;
+        let mut to = Destination { writer: Writer::create(&self.output, &header, options)?, anonymizer };
         for input in inputs {
-            input.add_interfaces(&mut writer)?;
+            input.add_interfaces(&mut to)?;
         }
-        Ok(writer)
+        Ok(to)
+    }
+}
+
+/// The recording, and what becomes of addresses on the way into it.
+struct Destination {
+    writer: Writer,
+    anonymizer: Option<Anonymizer>,
+}
+
+impl Destination {
+    fn write(&mut self, mut event: Event) -> anyhow::Result<()> {
+        if let Some(anonymizer) = &mut self.anonymizer {
+            anonymizer.event(&mut event);
+        }
+        Ok(self.writer.write(&event)?)
     }
 }
 
@@ -185,29 +211,29 @@ impl Input {
         Ok(())
     }
 
-    fn pass_on(&mut self, writer: &mut Writer) -> anyhow::Result<()> {
+    fn pass_on(&mut self, to: &mut Destination) -> anyhow::Result<()> {
         let Some(mut event) = self.queue.pop_front() else { return Ok(()) };
         if let (Origin::Packets(packets), Event::Packet(packet)) = (&mut self.origin, &mut event) {
-            packets.add_interfaces(writer)?;
+            packets.add_interfaces(to)?;
             packets.translate(packet);
         }
-        writer.write(&event)?;
+        to.write(event)?;
         if self.queue.is_empty() {
             self.fill()?;
         }
         Ok(())
     }
 
-    fn add_interfaces(&mut self, writer: &mut Writer) -> anyhow::Result<()> {
+    fn add_interfaces(&mut self, to: &mut Destination) -> anyhow::Result<()> {
         match &mut self.origin {
-            Origin::Packets(packets) => packets.add_interfaces(writer),
+            Origin::Packets(packets) => packets.add_interfaces(to),
             Origin::Flows(_) => Ok(()),
         }
     }
 
-    fn end(&mut self, writer: &mut Writer) -> anyhow::Result<()> {
+    fn end(&mut self, to: &mut Destination) -> anyhow::Result<()> {
         match &self.origin {
-            Origin::Packets(packets) => packets.end(writer),
+            Origin::Packets(packets) => packets.end(to),
             Origin::Flows(flows) => {
                 flows.end();
                 Ok(())
@@ -258,21 +284,21 @@ impl Packets {
     }
 
     /// A pcapng file may describe interfaces at any point.
-    fn add_interfaces(&mut self, writer: &mut Writer) -> anyhow::Result<()> {
+    fn add_interfaces(&mut self, to: &mut Destination) -> anyhow::Result<()> {
         for found in self.capture.interfaces().iter().skip(self.interfaces.len()) {
             let (name, link_type) = (found.name.clone(), Some(found.link.0));
-            let place = writer.add_interface(&Interface { name, index: None, link_type })?;
+            let place = to.writer.add_interface(&Interface { name, index: None, link_type })?;
             self.interfaces.push((place, None));
         }
         Ok(())
     }
 
     /// What the capturing side says it lost, and what became of the packets.
-    fn end(&self, writer: &mut Writer) -> anyhow::Result<()> {
+    fn end(&self, to: &mut Destination) -> anyhow::Result<()> {
         for (found, (place, span)) in self.capture.interfaces().iter().zip(&self.interfaces) {
             let Some((first, last)) = *span else { continue };
             if found.lost > 0 {
-                writer.write(&Event::Loss(Loss {
+                to.write(Event::Loss(Loss {
                     first,
                     last,
                     arrival: last,
