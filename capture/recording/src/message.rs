@@ -78,7 +78,7 @@ pub(crate) fn encode_kernel(batch: Columns, first: (Timestamp, Timestamp), packe
 
 /// What a message of the kernel channel holds.
 pub(crate) enum KernelMessage {
-    Batch(Columns),
+    Batch(Box<Columns>),
     /// Before 1.2.
     One(Placed),
 }
@@ -86,7 +86,7 @@ pub(crate) enum KernelMessage {
 pub(crate) fn decode_kernel(data: &[u8]) -> Result<KernelMessage, BadMessage> {
     let mut message = proto::Kernel::decode(data)?;
     if let Some(batch) = message.batch.take() {
-        return Ok(KernelMessage::Batch(batch));
+        return Ok(KernelMessage::Batch(Box::new(batch)));
     }
     let before = packets_before(message.stamp.as_ref());
     Ok(KernelMessage::One((kernel::decode(message)?.map(Event::Kernel), before)))
