@@ -114,7 +114,7 @@ mod tests {
         assert_eq!((of(2).count(), told.len()), (1, 21));
         // Told at the time of the last, and not before it.
         assert!(of(1).all(|event| event.arrival >= event.time && event.count > 0));
-        assert_eq!(of(1).last().unwrap().time, drop_at(999, 1).time);
+        assert_eq!(of(1).next_back().unwrap().time, drop_at(999, 1).time);
     }
 
     #[test]
