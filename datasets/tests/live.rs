@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -50,11 +51,37 @@ fn finish(mut child: Child, limit: Duration) -> Output {
     child.wait_with_output().unwrap()
 }
 
+/// Whether the kernel has netem, by a device of a namespace that ends with the question.
+fn has_netem(test: &str) -> bool {
+    let question = "ip link add dummy0 type dummy && tc qdisc add dev dummy0 root netem delay 1ms";
+    let answer = Command::new("unshare").args(["--net", "sh", "-c", question]).output().unwrap();
+    if !answer.status.success() {
+        eprintln!("skipped: {test}: {}", String::from_utf8_lossy(&answer.stderr).trim().replace('\n', "; "));
+    }
+    answer.status.success()
+}
+
+/// Whether the lab's files are on a disk, and not in memory.
+fn has_disk(test: &str) -> bool {
+    let device = fs::metadata("/var/tmp").unwrap().dev();
+    let disks = fs::read_to_string("/proc/diskstats").unwrap();
+    let number = [nix::sys::stat::major(device), nix::sys::stat::minor(device)].map(|part| part.to_string());
+    let has_disk =
+        disks.lines().any(|line| line.split_whitespace().take(2).eq(number.iter().map(String::as_str)));
+    if !has_disk {
+        eprintln!("skipped: {test}: /var/tmp is on no disk");
+    }
+    has_disk
+}
+
 macro_rules! every_fault_takes {
     ($($test:ident $fault:literal $mechanism:literal $counter:literal),+ $(,)?) => { $(
         #[test]
         fn $test() {
-            if !can_run(stringify!($test)) {
+            if !can_run(stringify!($test)) || ($mechanism == "netem" && !has_netem(stringify!($test))) {
+                return;
+            }
+            if ["none", "random-read", "thrash"].contains(&$mechanism) && !has_disk(stringify!($test)) {
                 return;
             }
             let _disk = ["normal", "disk-saturation", "memory-pressure"].contains(&$fault).then(disk);
@@ -73,8 +100,10 @@ every_fault_takes! {
     cpu_throttling "cpu-throttling" "quota" "nr_throttled",
     cpu_throttling_by_a_sidecar "cpu-throttling" "sidecar" "nr_throttled",
     packet_loss "packet-loss" "random" "nft_dropped",
+    packet_loss_by_netem "packet-loss" "netem" "netem_dropped",
     packet_loss_in_bursts "packet-loss" "bursty" "nft_dropped",
     latency_jitter "latency-jitter" "relay" "delay_deviation_us",
+    latency_jitter_by_netem "latency-jitter" "netem" "round_trip_deviation_us",
     bufferbloat "latency-jitter" "bufferbloat" "packets_queued",
     syn_flood_with_cookies "syn-flood" "cookies" "syncookies_sent",
     syn_flood_without_cookies "syn-flood" "no-cookies" "listen_drops",

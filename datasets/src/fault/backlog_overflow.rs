@@ -17,6 +17,7 @@ use crate::service::Knob;
 pub const RECIPE: Recipe = Recipe {
     fault: Fault::BacklogOverflow,
     mechanisms: &["silent", "abort"],
+    optional: &[],
     affected: &["tcp/198.18.1.2:8080"],
     shows: &[(Feature::TcpListenOverflows, 1.0)],
     own_drops: &[],

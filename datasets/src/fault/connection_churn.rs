@@ -16,6 +16,7 @@ use crate::scene::Scene;
 pub const RECIPE: Recipe = Recipe {
     fault: Fault::ConnectionChurn,
     mechanisms: &["reset"],
+    optional: &[],
     affected: &["tcp/198.18.1.2:80", "tcp/198.18.1.2:8081"],
     shows: &[(Feature::TcpResets, 5.0)],
     own_drops: &[],

@@ -20,6 +20,7 @@ use crate::scene::Scene;
 pub const RECIPE: Recipe = Recipe {
     fault: Fault::CpuThrottling,
     mechanisms: &["quota", "sidecar"],
+    optional: &[],
     // All of the pod shares the group with the side-car.
     affected: &["*/198.18.1.2:*"],
     shows: &[(Feature::CpuThrottleRatio, 0.01)],

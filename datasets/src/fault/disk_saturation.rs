@@ -15,6 +15,7 @@ use crate::scene::Scene;
 pub const RECIPE: Recipe = Recipe {
     fault: Fault::DiskSaturation,
     mechanisms: &["random-read", "mixed"],
+    optional: &[],
     affected: &["tcp/198.18.1.2:80"],
     shows: &[(Feature::DiskQueueDepth, 5.0)],
     own_drops: &[],

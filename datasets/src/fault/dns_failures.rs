@@ -18,6 +18,7 @@ use crate::service::Zone;
 pub const RECIPE: Recipe = Recipe {
     fault: Fault::DnsFailures,
     mechanisms: &["nxdomain", "refused"],
+    optional: &[],
     affected: &["udp/198.18.1.2:53"],
     shows: &[(Feature::DnsResponseCode, 1.0)],
     own_drops: &[],

@@ -13,6 +13,7 @@ use crate::scene::Scene;
 pub const RECIPE: Recipe = Recipe {
     fault: Fault::HttpErrors,
     mechanisms: &["503", "502"],
+    optional: &[],
     affected: &["tcp/198.18.1.2:80?http_status_code>=500"],
     shows: &[(Feature::HttpStatusCode, 500.0)],
     own_drops: &[],

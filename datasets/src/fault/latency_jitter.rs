@@ -2,7 +2,7 @@
 //!
 //! `relay`: the router hands every packet to a program that holds it back for a while; the delay changes a
 //! hundred times a second, and packets keep their order (without it TCP would see loss). `bufferbloat`: a slow
-//! link with a long queue, filled by one bulk download.
+//! link with a long queue, filled by one bulk download. `netem`: the kernel's emulator of networks delays.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,6 +14,7 @@ use event::Fault;
 use features::Feature;
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
+use super::netem::Netem;
 use super::{Dose, Injection, Recipe};
 use crate::evidence::Evidence;
 use crate::load::{Session, connect};
@@ -24,6 +25,7 @@ use crate::topology::{SERVER, Topology};
 pub const RECIPE: Recipe = Recipe {
     fault: Fault::LatencyJitter,
     mechanisms: &["relay", "bufferbloat"],
+    optional: &["netem"],
     // A flow that waited for nothing in a window, such as an idle connection, met no jitter there.
     affected: &["*/198.18.1.2:*?latency_mean_ms>=1", "*/198.18.1.2:*?rtt_estimate_ms>=1"],
     shows: &[(Feature::LatencyMeanMs, 2.0), (Feature::RttEstimateMs, 2.0)],
@@ -37,12 +39,16 @@ const DELAY: [(f64, f64); 3] = [(6.0, 5.0), (20.0, 15.0), (60.0, 50.0)];
 const SLOT: Duration = Duration::from_millis(8);
 /// Packets that the relay holds; more are dropped, and counted.
 const RELAY_LIMIT: usize = 20_000;
+/// Connections that measure an emulated delay, and how long they may take altogether.
+const PROBES: usize = 20;
+const PROBE_LIMIT: Duration = Duration::from_secs(10);
 /// Mbit/s of the slow link and KiB of its queue: 40 ms, 130 ms and 400 ms when full.
 const LINK: [(u32, u32); 3] = [(20, 100), (12, 200), (5, 250)];
 
 fn inject(scene: &mut Scene, dose: Dose) -> Result<Box<dyn Injection>> {
     match dose.mechanism {
         "bufferbloat" => bufferbloat(scene, &dose),
+        "netem" => emulated(scene, dose),
         _ => relay(scene, dose),
     }
 }
@@ -148,12 +154,12 @@ impl Delays {
         self.sum_of_squares += ms * ms;
     }
 
-    /// Mean and standard deviation in microseconds.
-    fn moments(&self) -> (u64, u64) {
+    /// Mean and standard deviation.
+    fn moments_ms(&self) -> (f64, f64) {
         let count = (self.relayed as f64).max(1.0);
         let mean = self.sum_ms / count;
         let variance = (self.sum_of_squares / count - mean * mean).max(0.0);
-        (micros(mean), micros(variance.sqrt()))
+        (mean, variance.sqrt())
     }
 }
 
@@ -166,15 +172,61 @@ impl Injection for Relay {
         self.session.end();
         let delays = self.thread.join().ok().context("the relay panicked")??;
         let delays = delays.context("the relay failed")?;
-        let (mean, deviation) = delays.moments();
+        let (mean, deviation) = delays.moments_ms();
         let mut evidence = Evidence::default();
         evidence.at_least("packets_delayed", delays.relayed, 50);
-        evidence.at_least("delay_mean_us", mean, 2_000);
-        evidence.at_least("delay_deviation_us", deviation, 1_000);
+        evidence.at_least("delay_mean_us", micros(mean), 2_000);
+        evidence.at_least("delay_deviation_us", micros(deviation), 1_000);
         // Drops would make this packet loss.
         evidence.at_most("relay_drops", delays.dropped, 0);
         Ok(evidence)
     }
+}
+
+/// Delays of the kernel's emulator of networks.
+struct Emulated {
+    netem: Netem,
+    /// ms.
+    mean: f64,
+}
+
+fn emulated(scene: &mut Scene, mut dose: Dose) -> Result<Box<dyn Injection>> {
+    let (mean, deviation) = dose.severity.of(DELAY);
+    let mean = mean * dose.draw.between(0.8, 1.25);
+    // Slowly varying, so that few packets overtake others.
+    let netem = Netem::start(scene, &format!("limit {RELAY_LIMIT} delay {mean:.1}ms {deviation:.1}ms 75%"))?;
+    Ok(Box::new(Emulated { netem, mean }))
+}
+
+impl Injection for Emulated {
+    fn end(self: Box<Self>, scene: &mut Scene) -> Result<Evidence> {
+        // While the delay is on: the lab's own measurement, there and back.
+        let (mean, deviation) = round_trips(scene)?;
+        let passed = self.netem.end(scene)?;
+        let mut evidence = Evidence::default();
+        evidence.at_least("packets_delayed", passed.packets, 50);
+        evidence.at_least("round_trip_mean_us", micros(mean), micros(self.mean));
+        evidence.at_least("round_trip_deviation_us", micros(deviation), 1_000);
+        // Drops would make this packet loss.
+        evidence.at_most("netem_drops", passed.drops, 0);
+        Ok(evidence)
+    }
+}
+
+/// Mean and deviation in ms of what the client waits for a connection.
+fn round_trips(scene: &Scene) -> Result<(f64, f64)> {
+    let session = Session::new(PROBE_LIMIT);
+    let probe = scene.topology.client.thread("probe", move || {
+        let mut trips = Delays::default();
+        for _ in 0..PROBES {
+            let begin = Instant::now();
+            connect(80, &session)?;
+            trips.add(begin.elapsed());
+        }
+        io::Result::Ok(trips)
+    })?;
+    let trips = probe.join().ok().context("the probe panicked")??;
+    Ok(trips?.moments_ms())
 }
 
 /// The slow link in front of the client, and the download that fills it.

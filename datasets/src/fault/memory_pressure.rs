@@ -5,12 +5,13 @@
 
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use event::Fault;
 use features::Feature;
 
 use super::{Dose, Injection, Recipe};
 use crate::cgroup::Memory;
+use crate::disk::Disk;
 use crate::evidence::Evidence;
 use crate::process::Process;
 use crate::scene::Scene;
@@ -18,6 +19,7 @@ use crate::scene::Scene;
 pub const RECIPE: Recipe = Recipe {
     fault: Fault::MemoryPressure,
     mechanisms: &["thrash", "oom"],
+    optional: &[],
     // All of the pod shares the group.
     affected: &["*/198.18.1.2:*"],
     shows: &[(Feature::MemoryUsagePercent, 85.0), (Feature::OomKills, 1.0)],
@@ -55,6 +57,7 @@ fn inject(scene: &mut Scene, mut dose: Dose) -> Result<Box<dyn Injection>> {
         &format!("exec stress-ng --vm 1 --vm-bytes {} --vm-hang 0 --vm-populate --timeout {seconds}s", held),
     )?];
     if !oom {
+        Disk::of(scene.directory()).context("files that thrash have to be on a disk")?;
         // Written inside the group: its pages are then the group's own.
         let file = scene.directory().join("thrash");
         let (file, bytes) = (file.display(), limit / 2);

@@ -9,6 +9,7 @@ mod dns_failures;
 mod http_errors;
 mod latency_jitter;
 mod memory_pressure;
+mod netem;
 mod normal;
 mod packet_loss;
 mod syn_flood;
@@ -73,6 +74,8 @@ pub struct Recipe {
     pub fault: Fault,
     /// Different causes of the same fault; the first is the default.
     pub mechanisms: &'static [&'static str],
+    /// Mechanisms that not every kernel has; a campaign leaves them out.
+    pub optional: &'static [&'static str],
     /// The flows that the fault affects: `PROTOCOL/ADDRESS:PORT` of the server's side, `*` for any, and after a
     /// `?` a condition on a feature of the row. All other rows of the run carry label 0.
     pub affected: &'static [&'static str],
@@ -109,9 +112,13 @@ impl Recipe {
     /// The mechanism of that name, or the first one.
     pub fn mechanism(&self, name: Option<&str>) -> Result<&'static str> {
         let Some(name) = name else { return Ok(self.mechanisms[0]) };
-        match self.mechanisms.iter().find(|mechanism| **mechanism == name) {
+        let all = || self.mechanisms.iter().chain(self.optional);
+        match all().find(|mechanism| **mechanism == name) {
             Some(mechanism) => Ok(mechanism),
-            None => bail!("{} has no mechanism `{name}`; it has {}", self.fault, self.mechanisms.join(", ")),
+            None => {
+                let names: Vec<&str> = all().copied().collect();
+                bail!("{} has no mechanism `{name}`; it has {}", self.fault, names.join(", "))
+            }
         }
     }
 }

@@ -9,8 +9,15 @@ use crate::disk::Disk;
 use crate::evidence::Evidence;
 use crate::scene::Scene;
 
-pub const RECIPE: Recipe =
-    Recipe { fault: Fault::Normal, mechanisms: &["none"], affected: &[], shows: &[], own_drops: &[], inject };
+pub const RECIPE: Recipe = Recipe {
+    fault: Fault::Normal,
+    mechanisms: &["none"],
+    optional: &[],
+    affected: &[],
+    shows: &[],
+    own_drops: &[],
+    inject,
+};
 
 /// Hundredths of a request: what other work on the machine may add before the node is no normal one.
 const MOST_QUEUE: u64 = 5_00;

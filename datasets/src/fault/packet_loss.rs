@@ -1,12 +1,13 @@
 //! Packet loss in the middle: the router drops a share of what it forwards, in both directions.
 //!
-//! `random`: every packet has the same chance. `bursty`: runs of packets in a row. Never in the sender's own
-//! output hook, where TCP is told of the drop.
+//! `random`: every packet has the same chance. `bursty`: runs of packets in a row. `netem`: the kernel's emulator of
+//! networks drops them. Never in the sender's own output hook, where TCP is told of the drop.
 
 use anyhow::{Context as _, Result};
 use event::Fault;
 use features::Feature;
 
+use super::netem::Netem;
 use super::{Dose, Injection, Recipe};
 use crate::counters::Counters;
 use crate::evidence::Evidence;
@@ -15,6 +16,7 @@ use crate::scene::Scene;
 pub const RECIPE: Recipe = Recipe {
     fault: Fault::PacketLoss,
     mechanisms: &["random", "bursty"],
+    optional: &["netem"],
     // Every flow has the same chance to lose packets; most lose none in most windows, and those are as good as any.
     affected: &["tcp/198.18.1.2:*?retransmission_count>=1", "tcp/198.18.1.2:*?out_of_order_count>=1"],
     shows: &[(Feature::RetransmissionCount, 1.0), (Feature::OutOfOrderCount, 1.0)],
@@ -36,6 +38,12 @@ struct PacketLoss {
 fn inject(scene: &mut Scene, mut dose: Dose) -> Result<Box<dyn Injection>> {
     let (low, high) = dose.severity.of(PER_MILLE);
     let share = dose.draw.between(low, high) / 1000.0;
+    if dose.mechanism == "netem" {
+        return Ok(Box::new(EmulatedLoss {
+            before: Counters::read(&scene.topology.server)?,
+            netem: Netem::start(scene, &format!("loss {:.2}%", share * 100.0))?,
+        }));
+    }
     let choose = match dose.mechanism {
         "bursty" => {
             let burst = dose.draw.integer(BURST.0, BURST.1);
@@ -48,6 +56,22 @@ fn inject(scene: &mut Scene, mut dose: Dose) -> Result<Box<dyn Injection>> {
         "table ip fault {{ chain forward {{ type filter hook forward priority 0; {choose} counter drop\n }}\n }}\n"
     ))?;
     Ok(Box::new(PacketLoss { before }))
+}
+
+struct EmulatedLoss {
+    before: Counters,
+    netem: Netem,
+}
+
+impl Injection for EmulatedLoss {
+    fn end(self: Box<Self>, scene: &mut Scene) -> Result<Evidence> {
+        let after = Counters::read(&scene.topology.server)?;
+        let passed = self.netem.end(scene)?;
+        let mut evidence = Evidence::default();
+        evidence.at_least("netem_dropped", passed.drops, LEAST_DROPS);
+        evidence.at_least("retransmitted", after.since(&self.before, "Tcp.RetransSegs"), 1);
+        Ok(evidence)
+    }
 }
 
 impl Injection for PacketLoss {

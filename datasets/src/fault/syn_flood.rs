@@ -24,6 +24,7 @@ use crate::topology::{SERVER, SPOOFED};
 pub const RECIPE: Recipe = Recipe {
     fault: Fault::SynFlood,
     mechanisms: &["cookies", "no-cookies"],
+    optional: &[],
     affected: &["tcp/198.18.1.2:80"],
     shows: &[(Feature::HalfOpenConnections, 10.0)],
     own_drops: &[],

@@ -14,6 +14,7 @@ use crate::service::Knob;
 pub const RECIPE: Recipe = Recipe {
     fault: Fault::ZeroWindow,
     mechanisms: &["slow-reader"],
+    optional: &[],
     // Uploads fill the buffer; what the others have to say fits into it.
     affected: &[
         "tcp/198.18.1.2:8080?zero_window_count>=1",

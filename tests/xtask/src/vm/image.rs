@@ -61,7 +61,20 @@ impl Image {
         if tree.exists() {
             fs::remove_dir_all(&tree).with_context(|| format!("cannot remove {}", tree.display()))?;
         }
-        for name in ["bin", "dev", "proc", "sys", "tmp", "run", "root", "etc", "modules"] {
+        for name in [
+            "bin",
+            "dev",
+            "proc",
+            "sys",
+            "tmp",
+            "run",
+            "root",
+            "etc",
+            "modules",
+            "var/tmp",
+            "var/log/nginx",
+            "var/lib/nginx",
+        ] {
             let path = tree.join(name);
             fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
         }

@@ -43,9 +43,14 @@ pub struct Args {
 }
 
 /// What the guest needs besides its kernel, and the Debian package that brings it.
-const TOOLS: [(&str, &str); 10] = [
+const TOOLS: [(&str, &str); 14] = [
     ("bash", "bash"),
     ("dash", "dash"),
+    // Busybox has all of these, but they know less, and its shell prefers its own to real ones.
+    ("sh", "dash"),
+    ("env", "coreutils"),
+    ("sleep", "coreutils"),
+    ("timeout", "coreutils"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("busybox", "busybox-static"),
     ("modprobe", "kmod"),
@@ -66,7 +71,8 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     for (tool, _) in TOOLS.iter().filter(|(tool, _)| !["qemu-system-x86_64", "busybox"].contains(tool)) {
         image.add_program(&which(tool)?)?;
     }
-    for tool in ["tc", "ping", "ss"] {
+    // Tests that need one of these are skipped without it.
+    for tool in ["tc", "ping", "ss", "nginx", "dnsmasq", "fio", "stress-ng", "mount"] {
         if let Ok(path) = which(tool) {
             image.add_program(&path)?;
         }
