@@ -159,7 +159,7 @@ pub fn combine(readers: &mut [Reader], output: &Path, part: &Part) -> Result<Com
         Some(sink) => sink,
         None => Sink::create(output, &header)?,
     };
-    sink.writer.add_metadata(metadata(&inputs))?;
+    sink.writer.add_metadata(complaints(&inputs))?;
     Ok(Combined { summary: sink.writer.finish()?, left_out })
 }
 
@@ -203,7 +203,7 @@ fn header(inputs: &[Input<'_>]) -> Header {
     let headers = || inputs.iter().map(|input| input.reader.header());
     let Some(mut header) = headers().next().cloned() else { return Header::default() };
     header.interfaces.clear();
-    header.metadata.clear();
+    header.metadata = metadata(inputs);
     let mut nodes: Vec<&str> = headers().map(|header| header.node.as_str()).collect();
     nodes.dedup();
     header.node = nodes.join(", ");
@@ -218,20 +218,31 @@ fn header(inputs: &[Input<'_>]) -> Header {
     header
 }
 
-/// All inputs' free metadata, and what they lacked.
+/// All inputs' free metadata. It has to stand before the events, which readers label by it. Where inputs differ, what
+/// each says is true of its own events alone: the key then takes the input's name.
 fn metadata(inputs: &[Input<'_>]) -> BTreeMap<String, String> {
+    let own = |input: &Input<'_>, key: &str| input.reader.header().metadata.get(key).cloned();
     let mut metadata = BTreeMap::new();
     for input in inputs {
-        let path = input.reader.path().display();
-        metadata.extend(input.reader.header().metadata.clone());
-        let complaints = input.reader.report().complaints();
-        if !complaints.is_empty() {
-            metadata.insert(format!("missing from {path}"), complaints.join("; "));
+        for (key, value) in &input.reader.header().metadata {
+            let is_of_all = inputs.iter().all(|other| own(other, key).as_ref() == Some(value));
+            let path = input.reader.path().display();
+            metadata.insert(if is_of_all { key.clone() } else { format!("{key} of {path}") }, value.clone());
         }
     }
     let paths: Vec<String> = inputs.iter().map(|input| input.reader.path().display().to_string()).collect();
     metadata.insert("combined_from".to_owned(), paths.join(" "));
     metadata
+}
+
+/// What inputs lacked, which is known at their end.
+fn complaints(inputs: &[Input<'_>]) -> BTreeMap<String, String> {
+    let of = |input: &Input<'_>| {
+        let complaints = input.reader.report().complaints();
+        let key = format!("missing from {}", input.reader.path().display());
+        (!complaints.is_empty()).then(|| (key, complaints.join("; ")))
+    };
+    inputs.iter().filter_map(of).collect()
 }
 
 /// Whose next event arrived first, the first input of equals.

@@ -131,6 +131,30 @@ fn a_cut_keeps_the_stretch_the_flow_and_the_label() {
 }
 
 #[test]
+fn what_a_recording_says_of_itself_is_said_before_its_events() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for (name, affected) in [("a.mcap", "udp/198.18.1.2:53"), ("b.mcap", "tcp/198.18.1.2:80")] {
+        let pairs = [("lab.affected", affected), ("lab.workload", "web")];
+        let metadata = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let header = Header { metadata, ..Header::default() };
+        let mut writer = Writer::create(&path(name), &header, Options::default()).unwrap();
+        writer.write(&mark(1, 4)).unwrap();
+        writer.finish().unwrap();
+    }
+    let said = |name: &str| Reader::open(path(name)).unwrap().header().metadata.clone();
+    assert_eq!(capture(folder.path(), &["cut", "a.mcap", "-o", "cut.mcap"]).status.code(), Some(0));
+    assert_eq!(said("cut.mcap")["lab.affected"], "udp/198.18.1.2:53");
+    // What is true of one alone is not said of all.
+    let merge = ["merge", "a.mcap", "b.mcap", "-o", "merged.mcap"];
+    assert_eq!(capture(folder.path(), &merge).status.code(), Some(0));
+    let merged = said("merged.mcap");
+    assert_eq!(merged["lab.workload"], "web");
+    assert!(!merged.contains_key("lab.affected"), "{merged:?}");
+    assert_eq!(merged["lab.affected of b.mcap"], "tcp/198.18.1.2:80");
+}
+
+#[test]
 fn what_is_left_of_a_damaged_recording_is_saved() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
