@@ -138,7 +138,7 @@ fn what_a_recording_says_of_itself_is_said_before_its_events() {
         let pairs = [("lab.affected", affected), ("lab.workload", "web")];
         let metadata = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         let header = Header { metadata, ..Header::default() };
-        let mut writer = Writer::create(&path(name), &header, Options::default()).unwrap();
+        let mut writer = Writer::create(path(name), &header, Options::default()).unwrap();
         writer.write(&mark(1, 4)).unwrap();
         writer.finish().unwrap();
     }
