@@ -55,11 +55,15 @@ struct Stage {
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let stage = Stage::set()?;
     let recordings = recordings()?;
-    let unseen = recordings
-        .iter()
-        .rfind(|path| path.file_stem().is_some_and(|name| name.to_string_lossy().contains("packet-loss")))
-        .context("datasets/ holds no recording of packet loss")?;
-    let learned: Vec<&PathBuf> = recordings.iter().filter(|path| *path != unseen).collect();
+    let has = |path: &Path, words: &[&str]| {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        words.iter().all(|word| name.contains(word))
+    };
+    let unseen = recordings.iter().rfind(|path| has(path, &["packet-loss", "-medium-"]));
+    let unseen = unseen.context("datasets/ holds no recording of packet loss")?;
+    // Four of each class: enough to show the way.
+    let is_learned = |path: &&PathBuf| has(path, &["-low-", "-web-"]) || has(path, &["-high-", "-web-"]);
+    let learned: Vec<&PathBuf> = recordings.iter().filter(is_learned).collect();
     let rows = stage.replay(&learned)?;
     stage.train(&rows)?;
     stage.infer(unseen)?;
@@ -91,7 +95,9 @@ impl Stage {
 
     /// One file of rows for each recording, because a model is judged by recordings.
     fn replay(&self, recordings: &[&PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
-        say("$ for r in datasets/*/*.mcap; do replay $r --window 5 > rows/$(basename $r .mcap).csv; done")?;
+        say(
+            "$ for r in datasets/*/*-{low,high}-*-web-*.mcap; do replay $r --window 5 > rows/$(basename $r .mcap).csv; done",
+        )?;
         let mut files = Vec::new();
         let mut samples = BTreeMap::new();
         let (mut total, mut width) = (0, 0);
@@ -115,9 +121,9 @@ impl Stage {
     }
 
     fn train(&self, rows: &[PathBuf]) -> anyhow::Result<()> {
-        say("$ train rows/*.csv --model rf -o model.flm")?;
+        say("$ train rows/*.csv --model rf --trees 100 -o model.flm")?;
         let mut command = self.program("train");
-        command.args(rows).args(["--model", "rf", "-o", "model.flm"]);
+        command.args(rows).args(["--model", "rf", "--trees", "100", "-o", "model.flm"]);
         let output = command.output().context("cannot start train")?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "train ended with {}: {said}", output.status);
