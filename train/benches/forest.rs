@@ -22,7 +22,7 @@ const SHARES: [f64; CLASSES] = [62.0, 10.0, 7.0, 5.0, 4.0, 3.0, 3.0, 2.0, 1.5, 1
 const ROWS_PER_GROUP: usize = 100;
 
 struct Data {
-    columns: Vec<Vec<f32>>,
+    cells: Cells,
     classes: Vec<u8>,
 }
 
@@ -59,7 +59,7 @@ fn data(rows: usize) -> Data {
             }
         }
     }
-    Data { columns, classes }
+    Data { cells: columns.into(), classes }
 }
 
 /// The first groups show every class once, and once more.
@@ -98,14 +98,20 @@ fn settings(trees: usize, max_depth: usize) -> Settings {
 
 #[allow(clippy::expect_used, clippy::cast_possible_truncation)]
 fn fitted(data: &Data, settings: &Settings) -> Forest {
-    let chosen: Vec<u32> = (0..data.classes.len() as u32).collect();
-    let cells = Cells::from(data.columns.clone());
-    let rows = Rows { cells: &cells, classes: &data.classes, number_of_classes: CLASSES, chosen: &chosen };
+    let chosen = numbers(0..data.classes.len());
+    let rows =
+        Rows { cells: &data.cells, classes: &data.classes, number_of_classes: CLASSES, chosen: &chosen };
     fit(rows, settings, || ()).expect("small trees")
 }
 
+#[allow(clippy::cast_possible_truncation)] // few rows
+fn numbers(rows: std::ops::Range<usize>) -> Vec<u32> {
+    rows.map(|row| row as u32).collect()
+}
+
+#[allow(clippy::expect_used)]
 fn rows_of(data: &Data) -> Vec<f32> {
-    (0..data.classes.len()).flat_map(|row| data.columns.iter().map(move |column| column[row])).collect()
+    data.cells.rows(&numbers(0..data.classes.len())).expect("rows in memory")
 }
 
 #[allow(clippy::cast_possible_truncation)]
@@ -137,9 +143,11 @@ fn median(values: &[f64]) -> f64 {
 /// Fits ours and scikit-learn's in turn on the same rows and judges both on other groups.
 fn against_scikit_learn(lines: &mut Vec<Line>, rows: usize, rounds: usize) {
     let all = data(rows + rows / 4);
-    let part = |from: usize, to: usize| Data {
-        columns: all.columns.iter().map(|column| column[from..to].to_vec()).collect(),
-        classes: all.classes[from..to].to_vec(),
+    #[allow(clippy::expect_used)]
+    let part = |from: usize, to: usize| {
+        let rows = numbers(from..to);
+        let columns = (0..INPUTS).map(|input| all.cells.column(input, &rows).expect("rows in memory"));
+        Data { cells: columns.collect::<Vec<_>>().into(), classes: all.classes[from..to].to_vec() }
     };
     // The first groups show every class; they are dealt to both parts.
     let (held, learned) = (part(0, rows / 4), part(rows / 4, all.classes.len()));
@@ -285,8 +293,7 @@ fn main() {
     prediction(&mut lines, &forest, &fresh, "300 trees", ["15", "40", "100000"]);
     let normal: Vec<u32> = (0..20_000u32).filter(|row| learned.classes[*row as usize] == 0).collect();
     let settings = isolation::Settings { trees: 100, sample: 1024, false_alarms: 0.01, seed: 1 };
-    let (forest, _) =
-        isolation::fit(&Cells::from(learned.columns), &normal, &[], &settings).expect("enough rows");
+    let (forest, _) = isolation::fit(&learned.cells, &normal, &[], &settings).expect("enough rows");
     prediction(&mut lines, &forest, &fresh, "isolation forest, 100 trees", ["3", "-", "-"]);
     println!("| | Faultline | scikit-learn | ratio | goal |\n|---|--:|--:|--:|--:|");
     for Line { what, ours, theirs, ratio, goal } in lines {

@@ -20,11 +20,20 @@ pub struct Args {
     /// Leave 100,000 rows out: a minute instead of ten
     #[arg(long)]
     small: bool,
+
+    /// Measure instead what memory training takes on so many rows from Parquet and from CSV: 10000000 are written below
+    /// target/ first (7 GB), and take a quarter of an hour
+    #[arg(long, value_name = "ROWS", num_args = 0..=1, default_missing_value = "10000000")]
+    memory: Option<u32>,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
-    let mut bench = cargo();
-    bench.args(["bench", "--locked", "--quiet", "--package", "train", "--bench", "forest"]);
+    if let Some(rows) = args.memory {
+        writeln!(std::io::stdout(), "{}\n", machine()?)?;
+        succeed(bench("memory").env("FAULTLINE_BENCH_ROWS", rows.to_string()))?;
+        return Ok(Exit::Done);
+    }
+    let mut bench = bench("forest");
     match environment(&root().join("target/xtask/bench-train")) {
         Ok(python) => {
             bench.env("FAULTLINE_PYTHON", python);
@@ -37,6 +46,13 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     writeln!(std::io::stdout(), "{}\n", machine()?)?;
     succeed(&mut bench)?;
     Ok(Exit::Done)
+}
+
+/// One of the benches of `train`.
+fn bench(name: &str) -> Command {
+    let mut command = cargo();
+    command.args(["bench", "--locked", "--quiet", "--package", "train", "--bench", name]);
+    command
 }
 
 /// The Python of an environment that has the peers; made where it is not there yet.
