@@ -19,6 +19,10 @@ use super::edit::Edit;
 use super::live::Live;
 use super::path::utc;
 
+/// Events of one poll that say that more have come meanwhile. After fewer it pays to wait for others: a round of polls
+/// costs as much as some dozens of packets.
+const MANY: usize = 1000;
+
 /// The sources, the output, and who may give orders.
 pub(super) struct Recorder {
     pub watch: Watch,
@@ -86,7 +90,7 @@ impl Recorder {
             self.obey()?;
             self.output.tick(self.watch.clock().now())?;
             self.live.tell(self.watch.packets(), &self.output)?;
-            if count == 0 {
+            if count < MANY {
                 let left = end.map_or(POLL_INTERVAL, |end| end.saturating_duration_since(Instant::now()));
                 std::thread::sleep(left.min(POLL_INTERVAL));
             }
