@@ -247,8 +247,9 @@ fn watch<W: Write>(
         let is_quiet = {
             let events = live.poll()?;
             sink.polled();
+            let is_quiet = events.len() < capture::MANY_EVENTS;
             push_all(events, pipeline, sink)?;
-            events.is_empty()
+            is_quiet
         };
         pipeline.tick(now, &mut |judgement, tracker| sink.take(judgement, tracker))?;
         if hangup.swap(false, Ordering::Relaxed) {

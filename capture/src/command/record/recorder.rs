@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::Context as _;
-use capture::POLL_INTERVAL;
 use capture::control::{Control, Order, socket_of};
 use capture::output::Output;
 use capture::watch::Watch;
+use capture::{MANY_EVENTS, POLL_INTERVAL};
 use cli::Interrupt;
 use event::{Event, Label, Mark};
 
@@ -18,10 +18,6 @@ use super::dump::Dumps;
 use super::edit::Edit;
 use super::live::Live;
 use super::path::utc;
-
-/// Events of one poll that say that more have come meanwhile. After fewer it pays to wait for others: a round of polls
-/// costs as much as some dozens of packets.
-const MANY: usize = 1000;
 
 /// The sources, the output, and who may give orders.
 pub(super) struct Recorder {
@@ -90,7 +86,7 @@ impl Recorder {
             self.obey()?;
             self.output.tick(self.watch.clock().now())?;
             self.live.tell(self.watch.packets(), &self.output)?;
-            if count < MANY {
+            if count < MANY_EVENTS {
                 let left = end.map_or(POLL_INTERVAL, |end| end.saturating_duration_since(Instant::now()));
                 std::thread::sleep(left.min(POLL_INTERVAL));
             }
