@@ -61,7 +61,7 @@ fn a_full_disk_ends_the_recording_and_leaves_it_whole() {
     let folder = tempfile::tempdir().unwrap();
     // Barely more than is kept for the end of a file; the whole recording is brought out of the mount.
     let script = "mkdir disk && mount -t tmpfs -o size=8400k tmpfs disk && \
-        $CAPTURE record right0 --duration 60 --system-interval 0.1 -o disk/full.mcap; code=$?; \
+        $CAPTURE record right0 --duration 600 --system-interval 0.1 -o disk/full.mcap; code=$?; \
         cp disk/full.mcap full.mcap; exit $code";
     let stop = std::sync::atomic::AtomicBool::new(false);
     let output = thread::scope(|scope| {
