@@ -168,6 +168,12 @@ impl L7 {
             Known::Ignored if !is_syn => return,
             Known::Nothing if !may_begin(packet) => return,
             Known::Nothing | Known::Ignored => self.connections.follow(flow, packet.five_tuple.canonical()),
+            // It can say no more than that what is held may be given up; half of all segments are of this kind.
+            Known::Followed(place)
+                if packet.payload_length == 0 && !is_syn && !self.connections.holds(place) =>
+            {
+                return;
+            }
             Known::Followed(place) => place,
         };
         self.follow(place, packet, &tcp, payload, found);
@@ -186,11 +192,13 @@ impl L7 {
             out: Emitter { found, counts: &mut self.counts, redact: self.options.redact },
         };
         connection.segment(packet, tcp, payload, &mut context);
-        let after = connection.buffered();
+        let (after, holds) = (connection.buffered(), connection.holds());
         self.buffered = (self.buffered + after).saturating_sub(before);
         if connection.is_ignored() {
             self.buffered = self.buffered.saturating_sub(after);
             self.connections.ignore(place);
+        } else {
+            self.connections.set_holds(place, holds);
         }
     }
 

@@ -80,10 +80,18 @@ fn http_codes_and_dns_rcodes_are_tsharks() {
     assert_eq!(differences, Vec::<String>::new());
 }
 
-/// Lines of tab-separated fields of the packets that `filter` takes; nothing where there is no tshark.
+/// How tshark is to reassemble, so that it shows heads whose bodies are not whole.
+const HEADS: [&str; 4] = ["-o", "http.desegment_body:FALSE", "-o", "tcp.reassemble_out_of_order:TRUE"];
+
 fn tshark(file: &Path, filter: &str, fields: &[&str]) -> Option<Vec<Vec<String>>> {
+    tshark_with(&HEADS, file, filter, fields)
+}
+
+/// Lines of tab-separated fields of the packets that `filter` takes; nothing where there is no tshark.
+fn tshark_with(options: &[&str], file: &Path, filter: &str, fields: &[&str]) -> Option<Vec<Vec<String>>> {
     let output = Command::new("tshark")
-        .args(["-n", "-o", "http.desegment_body:FALSE", "-o", "tcp.reassemble_out_of_order:TRUE"])
+        .arg("-n")
+        .args(options)
         // The port of http2.pcapng, which is no port of HTTP/2 to tshark.
         .args(["-d", "tcp.port==29518,http2"])
         .args(["-T", "fields", "-E", "occurrence=a", "-E", "aggregator=|", "-Y", filter])
@@ -225,4 +233,109 @@ fn kafka_headers_are_tsharks() {
     };
     let fields = ["kafka.api_key", "kafka.api_version", "kafka.correlation_id"];
     compare("kafka_headers_are_tsharks", &["kafka.pcapng"], "kafka.request_key", &fields, 14, show);
+}
+
+/// HTTP/1 codes, HTTP/2 statuses, DNS rcodes, and DNS latencies in ns of one capture.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Outcomes {
+    http1: Vec<String>,
+    http2: Vec<String>,
+    rcodes: Vec<String>,
+    latencies: Vec<i64>,
+}
+
+impl Outcomes {
+    fn ours(file: &Path) -> Self {
+        let mut outcomes = Self::default();
+        for flow in messages(file).into_iter().filter(|flow| flow.kind == L7Type::Response) {
+            match flow.message {
+                L7Message::Http(http) if http.protocol == "HTTP/2" => {
+                    outcomes.http2.extend(http.status.map(|status| status.to_string()));
+                }
+                L7Message::Http(http) => outcomes.http1.extend(http.status.map(|status| status.to_string())),
+                L7Message::Dns(dns) => {
+                    outcomes.rcodes.extend(dns.rcode.map(|rcode| rcode.to_string()));
+                    outcomes.latencies.extend(flow.latency.map(|latency| latency.as_nanos()));
+                }
+                _ => {}
+            }
+        }
+        outcomes.sorted()
+    }
+
+    fn tsharks(file: &Path, options: &[&str]) -> Option<Self> {
+        let filter = "http.response or http2.headers.status or dns.flags.response == 1";
+        let fields = ["http.response.code", "http2.headers.status", "dns.flags.rcode", "dns.time"];
+        let mut columns: [Vec<String>; 4] = Default::default();
+        for line in tshark_with(options, file, filter, &fields)? {
+            for (column, values) in columns.iter_mut().zip(line) {
+                column.extend(values.split('|').filter(|value| !value.is_empty()).map(str::to_owned));
+            }
+        }
+        let [http1, http2, rcodes, seconds] = columns;
+        #[expect(clippy::cast_possible_truncation, reason = "seconds of a capture as nanoseconds")]
+        let latencies = seconds.iter().map(|text| (text.parse::<f64>().unwrap() * 1e9).round() as i64);
+        let latencies = latencies.collect();
+        Some(Self { http1, http2, rcodes, latencies }.sorted())
+    }
+
+    fn sorted(mut self) -> Self {
+        for values in [&mut self.http1, &mut self.http2, &mut self.rcodes] {
+            values.sort();
+        }
+        self.latencies.sort_unstable();
+        self
+    }
+
+    /// A row of the table: `200 x 3, 404`.
+    fn row(&self, file: &str, off: i64) -> String {
+        let counted = |values: &[String]| {
+            let runs = values.chunk_by(|a, b| a == b);
+            let run = |run: &[String]| match run.len() {
+                1 => run[0].clone(),
+                count => format!("{} x {count}", run[0]),
+            };
+            runs.map(run).collect::<Vec<_>>().join(", ")
+        };
+        let [http1, http2, rcodes] = [&self.http1, &self.http2, &self.rcodes].map(|values| counted(values));
+        let latency = match self.latencies.len() {
+            0 => String::new(),
+            count => format!("{count}, at most {off} ns off"),
+        };
+        format!("| {file} | {http1} | {http2} | {rcodes} | {latency} |")
+            .replace("|  |", "| |")
+            .replace("|  |", "| |")
+    }
+}
+
+/// Every capture of the collection against tshark; the documentation has the table that this makes.
+#[test]
+fn every_capture_says_what_tshark_says() {
+    const TEST: &str = "every_capture_says_what_tshark_says";
+    let Some((folder, truth)) = collection(TEST) else { return };
+    let mut table = Vec::new();
+    for name in truth.as_object().unwrap().keys().filter(|name| *name != "_meta") {
+        let file = folder.join(name);
+        // Where the sequence number wraps, tshark shows a response only if it may wait for the whole body.
+        let options = if name == "one_tcp_stream_max_seq.pcap" { &[][..] } else { &HEADS[..] };
+        let Some(theirs) = Outcomes::tsharks(&file, options) else {
+            eprintln!("skipped: {TEST}: no tshark");
+            return;
+        };
+        let ours = Outcomes::ours(&file);
+        assert_eq!(
+            (&ours.http1, &ours.http2, &ours.rcodes, ours.latencies.len()),
+            (&theirs.http1, &theirs.http2, &theirs.rcodes, theirs.latencies.len()),
+            "{name}"
+        );
+        let off = ours.latencies.iter().zip(&theirs.latencies).map(|(a, b)| (a - b).abs()).max().unwrap_or(0);
+        assert!(off < 1_000_000, "{name}: DNS latency is {off} ns off");
+        if ours != Outcomes::default() {
+            table.push(ours.row(name, off));
+        }
+    }
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/src/l7.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let absent: Vec<&String> = table.iter().filter(|row| !page.contains(row.as_str())).collect();
+    assert!(absent.is_empty(), "docs/src/l7.md has other rows than\n{}", table.join("\n"));
 }

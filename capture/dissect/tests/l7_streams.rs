@@ -215,3 +215,116 @@ fn redacted_messages_name_nothing() {
     let none = L7Options { http: false, dns: false, kafka: false, tls: false, redact: false };
     assert_eq!(run(none, &one_by_one(), usize::MAX).0, []);
 }
+
+/// What the two sides say in turn, a segment each.
+fn conversation(turns: &[(bool, Vec<u8>)]) -> Vec<Segment> {
+    let mut all = vec![syn(true), syn(false)];
+    let mut sent = [START.wrapping_add(1); 2];
+    for (is_client, bytes) in turns {
+        let sequence = &mut sent[usize::from(*is_client)];
+        let segment = Segment {
+            is_client: *is_client,
+            sequence: *sequence,
+            flags: TcpFlags::ACK,
+            bytes: bytes.clone(),
+        };
+        *sequence = sequence.wrapping_add(u32::try_from(bytes.len()).unwrap());
+        all.push(segment);
+    }
+    all
+}
+
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).unwrap();
+    [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+/// Literal header fields, never indexed (RFC 7541, 6.2.3).
+fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    fields.iter().flat_map(|(name, value)| [vec![0x10], text(name), text(value)].concat()).collect()
+}
+
+fn kafka(api_key: u8, correlation: u8, body: &[u8]) -> Vec<u8> {
+    let client = b"SECRET-client";
+    let head = [&[0, api_key, 0, 0, 0, 0, 0, correlation, 0, 13], &client[..]].concat();
+    let length = u32::try_from(head.len() + body.len()).unwrap().to_be_bytes();
+    [&length[..], &head, body].concat()
+}
+
+#[test]
+fn grpc_is_read_from_headers_and_trailers() {
+    let request = [
+        (":method", "POST"),
+        (":path", "/shop.Cart/Add?token=SECRET"),
+        ("content-type", "application/grpc+proto"),
+        ("authorization", "Bearer SECRET"),
+    ];
+    let reply = [(":status", "200"), ("content-type", "application/grpc"), ("set-cookie", "SECRET")];
+    let trailers = [("grpc-status", "7"), ("grpc-message", "SECRET")];
+    let (headers, data, settings) = (1, 0, 4);
+    let asks = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        frame(settings, 0, 0, &[]),
+        frame(headers, 4, 1, &block(&request)),
+    ];
+    let turns = [
+        (true, asks.concat()),
+        (true, frame(data, 1, 1, b"SECRET")),
+        (false, [frame(settings, 0, 0, &[]), frame(headers, 4, 1, &block(&reply))].concat()),
+        (false, frame(data, 0, 1, b"SECRET")),
+        (false, frame(headers, 5, 1, &block(&trailers))),
+    ];
+    let (found, counts) = run(L7Options::default(), &conversation(&turns), usize::MAX);
+    assert_eq!((found.len(), counts.malformed, counts.places_lost), (2, 0, 0));
+    for (flow, status, grpc) in [(&found[0], None, None), (&found[1], Some(200), Some(7))] {
+        let http = http(flow);
+        assert_eq!((http.method.as_str(), http.path.as_str()), ("POST", "/shop.Cart/Add"));
+        assert_eq!((http.status, http.grpc_status, http.is_grpc), (status, grpc, true));
+    }
+    assert!(found[1].latency.is_some());
+    assert!(!format!("{found:?}").contains("SECRET"), "{found:?}");
+}
+
+#[test]
+fn bodies_passwords_and_names_of_clients_are_not_kept() {
+    let sasl = kafka(36, 1, b"\0\0\0\x0e\0user\0SECRET-pw");
+    // acks, timeout, one topic of one partition, and its records.
+    let topic = b"\0\x01\0\0\x05\xdc\0\0\0\x01\0\x06orders\0\0\0\x01\0\0\0\0\0\0\0\x06SECRET";
+    let produced = [
+        &[0, 0, 0, 34, 0, 0, 0, 2][..],
+        &[0, 0, 0, 1, 0, 6],
+        b"orders",
+        &[0, 0, 0, 1, 0, 0, 0, 0, 0, 3],
+        &[0; 8],
+    ];
+    let turns = [
+        (true, sasl),
+        (false, [&[0, 0, 0, 16, 0, 0, 0, 1][..], b"\0\x3a\0\x06SECRET\0\0"].concat()),
+        (true, kafka(0, 2, topic)),
+        (false, produced.concat()),
+    ];
+    let (found, counts) = run(L7Options::default(), &conversation(&turns), usize::MAX);
+    assert_eq!(counts.malformed, 0, "{found:?}");
+    let said: Vec<_> = found
+        .iter()
+        .map(|flow| match &flow.message {
+            L7Message::Kafka(kafka) => {
+                (kafka.api_key, kafka.correlation_id, kafka.error_code, kafka.topic.as_str())
+            }
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(
+        said,
+        [(36, 1, None, ""), (36, 1, None, ""), (0, 2, None, "orders"), (0, 2, Some(3), "orders")]
+    );
+    let http = "CONNECT user:SECRET@db:5432 HTTP/1.1\r\nProxy-Authorization: Basic SECRET\r\nContent-Length: 6\r\n\r\nSECRET";
+    let turns = [
+        (true, http.as_bytes().to_vec()),
+        (false, b"HTTP/1.1 407 SECRET\r\nSet-Cookie: SECRET\r\nContent-Length: 6\r\n\r\nSECRET".to_vec()),
+    ];
+    let (answered, _) = run(L7Options::default(), &conversation(&turns), usize::MAX);
+    assert_eq!(answered.len(), 2);
+    assert!(!format!("{found:?} {answered:?}").contains("SECRET"), "{found:?} {answered:?}");
+}

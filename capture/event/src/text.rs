@@ -11,18 +11,22 @@ pub fn bounded_text(bytes: &[u8]) -> String {
     text
 }
 
-/// The path of a request target: without scheme, authority, query string and fragment.
+/// The path of a request target: without scheme, authority, query string and fragment; of an authority alone
+/// (CONNECT) host and port.
 pub fn url_path(target: &[u8]) -> String {
-    let is_absolute = !target.starts_with(b"/") && target.windows(3).take(16).any(|part| part == b"://");
-    let target = if is_absolute {
-        let authority = target.windows(3).position(|part| part == b"://").map_or(0, |at| at + 3);
-        let rest = &target[authority..];
-        rest.iter().position(|byte| *byte == b'/').map_or(&b"/"[..], |at| &rest[at..])
-    } else {
-        target
-    };
     let end = target.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(target.len());
-    bounded_text(&target[..end])
+    let target = &target[..end];
+    if target.starts_with(b"/") {
+        return bounded_text(target);
+    }
+    match target.windows(3).take(16).position(|part| part == b"://") {
+        Some(scheme) => {
+            let rest = &target[scheme + 3..];
+            bounded_text(rest.iter().position(|byte| *byte == b'/').map_or(b"/", |at| &rest[at..]))
+        }
+        // What may stand before an @ is a user's name and password.
+        None => bounded_text(target.rsplit(|byte| *byte == b'@').next().unwrap_or_default()),
+    }
 }
 
 #[cfg(test)]
@@ -38,6 +42,10 @@ mod tests {
             ("http://host", "/"),
             ("*", "*"),
             ("/redirect?to=http://other/x", "/redirect"),
+            ("http://host?a/b=secret", "/"),
+            ("/users/me@example.org", "/users/me@example.org"),
+            ("user:secret@host:443", "host:443"),
+            ("host:443", "host:443"),
         ] {
             assert_eq!(url_path(target.as_bytes()), expected);
         }

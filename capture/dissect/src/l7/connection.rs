@@ -94,6 +94,11 @@ impl Connection {
         matches!(self.talk, Talk::Ignored)
     }
 
+    /// Whether segments wait for the ones before them.
+    pub fn holds(&self) -> bool {
+        self.directions.iter().any(|direction| !direction.stream.is_drained())
+    }
+
     /// Bytes kept.
     pub fn buffered(&self) -> usize {
         self.directions.iter().map(|direction| direction.head.len() + direction.stream.held_bytes()).sum()

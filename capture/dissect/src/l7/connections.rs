@@ -47,6 +47,9 @@ pub(super) enum Known {
 pub(super) struct Connections {
     slots: Vec<Slot>,
     entries: Vec<Entry>,
+    /// By the same places: whether segments of the connection wait for the ones before them. Of its own, so that
+    /// most packets touch this alone.
+    holds: Vec<bool>,
     free: Vec<u32>,
     limit: usize,
     /// Connections used in this round.
@@ -57,8 +60,8 @@ pub(super) struct Connections {
 
 impl Connections {
     pub fn new(limit: usize) -> Self {
-        let (slots, entries, free, forgotten) = Default::default();
-        Self { slots, entries, free, limit, used: 0, round: 0, forgotten }
+        let (slots, entries, holds, free, forgotten) = Default::default();
+        Self { slots, entries, holds, free, limit, used: 0, round: 0, forgotten }
     }
 
     #[inline]
@@ -86,6 +89,7 @@ impl Connections {
             }
             None => {
                 self.entries.push(entry);
+                self.holds.push(false);
                 u32::try_from(self.entries.len() - 1).expect("the limit fits 32 bits")
             }
         };
@@ -119,7 +123,16 @@ impl Connections {
         true
     }
 
+    pub fn holds(&self, place: u32) -> bool {
+        self.holds[place as usize]
+    }
+
+    pub fn set_holds(&mut self, place: u32, holds: bool) {
+        self.holds[place as usize] = holds;
+    }
+
     fn take(&mut self, place: u32) -> Option<Connection> {
+        self.holds[place as usize] = false;
         let entry = &mut self.entries[place as usize];
         let slot = &mut self.slots[entry.flow.place as usize];
         if slot.birth == entry.flow.birth {
@@ -179,6 +192,7 @@ impl Connections {
     /// All that is left, in the order of their five-tuples.
     pub fn drain(&mut self) -> Vec<(FiveTuple, Connection)> {
         self.slots.clear();
+        self.holds.clear();
         self.free.clear();
         let entries = std::mem::take(&mut self.entries).into_iter();
         let mut left: Vec<_> =
