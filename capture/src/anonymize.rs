@@ -154,7 +154,16 @@ impl Anonymizer {
             Event::System(snapshot) => self.system(snapshot),
             Event::Mark(mark) => self.text(&mut mark.note),
             Event::Loss(_) => {}
+            Event::Naming(naming) => {
+                naming.address = self.address(naming.address);
+                self.workload(&mut naming.workload);
+            }
         }
+    }
+
+    fn workload(&mut self, workload: &mut Workload) {
+        let Workload { namespace, pod, service, .. } = workload;
+        [namespace, pod, service].into_iter().for_each(|name| self.text(name));
     }
 
     fn l7(&mut self, flow: &mut L7Flow) {
@@ -162,9 +171,6 @@ impl Anonymizer {
         flow.source_translated.iter_mut().for_each(|five_tuple| self.five_tuple(five_tuple));
         let mut texts: Vec<&mut String> = vec![&mut flow.node];
         texts.extend(&mut flow.drop_reason);
-        for Workload { namespace, pod, service, .. } in [&mut flow.source, &mut flow.destination] {
-            texts.extend([namespace, pod, service]);
-        }
         match &mut flow.message {
             L7Message::None => {}
             L7Message::Dns(dns) => texts.push(&mut dns.query),
@@ -173,6 +179,8 @@ impl Anonymizer {
             L7Message::Tls(tls) => texts.push(&mut tls.server_name),
         }
         texts.into_iter().for_each(|text| self.text(text));
+        self.workload(&mut flow.source);
+        self.workload(&mut flow.destination);
     }
 
     fn system(&mut self, snapshot: &mut SystemSnapshot) {

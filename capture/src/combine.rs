@@ -8,6 +8,8 @@ use event::{Endpoint, Event, FiveTuple, Protocol, Timestamp};
 use md5::{Digest as _, Md5};
 use recording::{Error, Header, Interface, Options, Reader, Summary, Writer};
 
+use crate::in_force::NamesInForce;
+
 /// What of the inputs goes into the output.
 #[derive(Clone, Debug, Default)]
 pub struct Part {
@@ -134,19 +136,28 @@ pub fn combine(readers: &mut [Reader], output: &Path, part: &Part) -> Result<Com
     let mut choice = Choice::new(part, inputs.iter().filter_map(|input| input.next.as_ref()));
     let mut header = header(&inputs);
     let mut sink = None;
-    let mut left_out = 0;
+    let (mut left_out, mut names) = (0, NamesInForce::default());
     while let Some(input) = earliest(&mut inputs) {
         let Some(mut event) = input.next.take() else { break };
         if choice.takes(&event) {
             // Created only now, when it is known which label was in force.
             let sink = match &mut sink {
                 Some(sink) => sink,
-                none => none.insert(Sink::create(output, &header)?),
+                none => {
+                    let sink = none.insert(Sink::create(output, &header)?);
+                    for name in names.told(choice.from, event.arrival()) {
+                        sink.writer.write(&name)?;
+                    }
+                    sink
+                }
             };
             input.place(&mut event, sink)?;
             sink.writer.write(&event)?;
         } else {
             left_out += 1;
+            if choice.is_before(&event) {
+                names.note(&event);
+            }
             if let Event::Mark(mark) = &event
                 && choice.is_before(&event)
             {
@@ -285,7 +296,7 @@ impl Choice {
             Event::Packet(packet) => self.takes_flow(packet.five_tuple),
             Event::Kernel(event) => event.five_tuple.is_none_or(|tuple| self.takes_flow(tuple)),
             Event::L7(flow) => self.takes_flow(flow.five_tuple),
-            Event::System(_) | Event::Mark(_) | Event::Loss(_) => true,
+            Event::System(_) | Event::Mark(_) | Event::Loss(_) | Event::Naming(_) => true,
         }
     }
 
@@ -330,7 +341,7 @@ impl<'a> Input<'a> {
                 snapshot.pods.iter_mut().flat_map(|pod| &mut pod.interfaces).for_each(place);
             }
             Event::Loss(loss) => loss.interface.iter_mut().for_each(place),
-            Event::Kernel(_) | Event::L7(_) | Event::Mark(_) => {}
+            Event::Kernel(_) | Event::L7(_) | Event::Mark(_) | Event::Naming(_) => {}
         }
         Ok(())
     }

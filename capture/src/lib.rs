@@ -20,6 +20,7 @@ pub mod anonymize;
 mod clock;
 pub mod combine;
 pub mod control;
+mod in_force;
 mod link;
 mod object;
 pub mod output;

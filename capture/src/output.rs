@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use event::{Duration, Event, Timestamp};
 use recording::{Error, Header, Interface, Options, Writer};
 
+use crate::in_force::NamesInForce;
+
 /// When a piece ends, and when it goes. The default is one file without an end.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bounds {
@@ -59,6 +61,7 @@ pub struct Output {
     bounds: Bounds,
     /// As the next piece needs it: with the interfaces that appeared since, and the label last marked.
     header: Header,
+    names: NamesInForce,
     writer: Option<Writer>,
     /// When the current piece began, by the first event or tick in it.
     begun: Option<Timestamp>,
@@ -78,6 +81,7 @@ impl Output {
             options,
             bounds,
             header,
+            names: NamesInForce::default(),
             writer: None,
             begun: None,
             number: 0,
@@ -116,6 +120,7 @@ impl Output {
         {
             self.header.label = mark.label;
         }
+        self.names.note(event);
         self.writer()?.write(event)?;
         self.written.events += 1;
         Ok(())
@@ -152,10 +157,18 @@ impl Output {
         if is_long || is_large {
             self.end_piece(now)?;
             self.remove_pieces(now);
-            self.open_piece()?;
-            self.begun = Some(now);
+            self.go_on(now)?;
         }
         Ok(())
+    }
+
+    /// Begins the next piece, which is told what is in force.
+    fn go_on(&mut self, now: Timestamp) -> Result<(), Error> {
+        self.open_piece()?;
+        self.begun = Some(now);
+        let names = self.names.clone();
+        let writer = self.writer()?;
+        names.told(now, now).try_for_each(|name| writer.write(&name))
     }
 
     fn end_piece(&mut self, now: Timestamp) -> Result<(), Error> {
@@ -191,8 +204,7 @@ impl Output {
     /// As [`Writer::finish`].
     pub fn pieces_until(&mut self, now: Timestamp) -> Result<Vec<Piece>, Error> {
         self.end_piece(now)?;
-        self.open_piece()?;
-        self.begun = Some(now);
+        self.go_on(now)?;
         Ok(self.pieces.iter().cloned().collect())
     }
 
@@ -247,7 +259,7 @@ fn piece_path(path: &Path, number: u32) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use event::{Label, Mark};
+    use event::{Label, Mark, Naming, Workload};
     use recording::Reader;
 
     fn mark(second: i64, label: Option<u16>) -> Event {
@@ -299,6 +311,32 @@ mod tests {
         assert_eq!(written.events, 1001);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), written.pieces.len());
         assert!(written.removed >= 88);
+    }
+
+    #[test]
+    fn a_piece_begins_with_the_names_that_hold() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.mcap");
+        let bounds = Bounds { piece_span: Some(Duration::from_secs(10)), ..Bounds::default() };
+        let mut output = Output::create(&path, Header::default(), Options::default(), bounds).unwrap();
+        let name = |second: i64, address: u8, pod: &str| {
+            let (time, workload) =
+                (Timestamp::from_secs(second), Workload { pod: pod.to_owned(), ..Workload::default() });
+            Event::Naming(Box::new(Naming {
+                time,
+                arrival: time,
+                address: [10, 0, 0, address].into(),
+                workload,
+            }))
+        };
+        for event in
+            [name(1, 1, "one"), name(1, 2, "two"), name(5, 1, ""), name(6, 2, "other"), mark(15, None)]
+        {
+            output.write(&event).unwrap();
+        }
+        let written = output.finish(Timestamp::from_secs(16)).unwrap();
+        assert_eq!((written.events, written.pieces.len()), (5, 2));
+        assert_eq!(read(&written.pieces[1].path).1, [name(15, 2, "other"), mark(15, None)]);
     }
 
     #[test]

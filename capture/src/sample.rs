@@ -33,7 +33,7 @@ impl Sample {
             Event::Packet(packet) => Some(packet.five_tuple),
             Event::Kernel(event) => event.five_tuple,
             Event::L7(flow) => Some(flow.five_tuple),
-            Event::System(_) | Event::Mark(_) | Event::Loss(_) => None,
+            Event::System(_) | Event::Mark(_) | Event::Loss(_) | Event::Naming(_) => None,
         };
         self == Self::ALL || five_tuple.is_none_or(|five_tuple| self.keeps(five_tuple))
     }

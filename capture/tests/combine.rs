@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use event::{
-    Direction, Endpoint, Event, FiveTuple, Fragment, KernelEvent, KernelEventKind, Label, Mark, Packet,
-    Protocol, Timestamp,
+    Direction, Endpoint, Event, FiveTuple, Fragment, KernelEvent, KernelEventKind, Label, Mark, Naming,
+    Packet, Protocol, Timestamp, Workload,
 };
 use recording::{Header, Interface, Options, Reader, Writer};
 
@@ -90,6 +90,28 @@ fn pieces_of_one_node_come_together_and_nodes_keep_apart() {
     let output = capture(folder.path(), &["merge", "a.mcap", "-o", "ac.mcap"]);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(read(&path("ac.mcap")).1.len(), 3);
+}
+
+#[test]
+fn a_cut_begins_with_the_names_that_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let name = |second: i64, arrival: i64, pod: &str| {
+        let workload = Workload { pod: pod.to_owned(), ..Workload::default() };
+        let (time, arrival) = (Timestamp::from_secs(second), Timestamp::from_secs(arrival));
+        Event::Naming(Box::new(Naming { time, arrival, address: [198, 18, 0, 2].into(), workload }))
+    };
+    let events = [
+        name(10, 10, "gone"),
+        name(11, 11, "here"),
+        packet(12, 1, 0),
+        packet(14, 1, 0),
+        name(15, 15, "next"),
+    ];
+    record(&path("a.mcap"), "a", &["eth0"], &events);
+    let output = capture(folder.path(), &["cut", "a.mcap", "--from", "13", "-o", "cut.mcap"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(read(&path("cut.mcap")).1, [name(13, 14, "here"), packet(14, 1, 0), name(15, 15, "next")]);
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use event::{
-    Direction, Duration, Endpoint, Event, FiveTuple, Fragment, L7Type, Packet, Protocol, Tcp, TcpFlags,
-    Timestamp,
+    Direction, Duration, Endpoint, Event, FiveTuple, Fragment, L7Type, NameOrigin, Naming, Packet, Protocol,
+    Tcp, TcpFlags, Timestamp, Workload,
 };
 use program::{Run, replay_in};
 use recording::{Header, Options, Writer};
@@ -127,6 +127,41 @@ fn flows_of_a_file_join_the_packets_and_bad_lines_are_named() {
 }
 
 #[test]
+fn coverage_is_stored_for_each_window() {
+    let folder = tempfile::tempdir().unwrap();
+    let tuple = tuple(CLIENT, SERVER, Protocol::TCP);
+    let packets = [0, 5].map(|second| packet(Timestamp::from_secs(START + second), tuple));
+    record(folder.path(), &packets);
+    let told = |second| line(second, CLIENT, SERVER, r#""verdict":"FORWARDED""#);
+    // Two in the first window, of which one is of nobody's flow; one in the second; one where there are no packets.
+    let lines =
+        [told("06"), line("07", SERVER, ("10.9.9.8", 2), r#""verdict":"DROPPED""#), told("11"), told("40")];
+    std::fs::write(folder.path().join("flows.jsonl"), lines.join("\n")).unwrap();
+    let arguments = ["a.mcap", "--hubble", "flows.jsonl", "--coverage", "coverage.csv"];
+    let run = replay_in(folder.path(), &arguments);
+    assert!(run.stderr.contains("4 L7 events: 2 joined (50.0 %"), "{}", run.stderr);
+    let stored = std::fs::read_to_string(folder.path().join("coverage.csv")).unwrap();
+    assert_eq!(
+        stored,
+        "timestamp,l7_seen,l7_joined,by_five_tuple,by_translated_source,by_client,l7_unjoined,l7_repeated,\
+         kernel_joined,kernel_unjoined\n\
+         1704164645,2,1,1,0,0,1,0,0,0\n\
+         1704164650,1,1,1,0,0,0,0,0,0\n\
+         1704164680,1,0,0,0,0,1,0,0,0\n"
+    );
+    // As a live run it tells the same, one window after the other.
+    let run = replay_in(folder.path(), &[&arguments[..], &["--as-live"]].concat());
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let live = std::fs::read_to_string(folder.path().join("coverage.csv")).unwrap();
+    let sum = |text: &str| {
+        text.lines().skip(1).map(|line| line.split(',').nth(1).unwrap().parse::<u32>().unwrap()).sum::<u32>()
+    };
+    assert_eq!(sum(&live), 4, "{live}");
+    let run = replay_in(folder.path(), &["a.mcap", "--coverage", "nowhere/coverage.csv"]);
+    assert!(run.code == 1 && run.stderr.contains("cannot create nowhere/coverage.csv"), "{}", run.stderr);
+}
+
+#[test]
 fn names_of_a_file_stand_where_nothing_else_names_a_flow() {
     let folder = tempfile::tempdir().unwrap();
     let start = Timestamp::from_secs(START);
@@ -153,6 +188,66 @@ fn names_of_a_file_stand_where_nothing_else_names_a_flow() {
     std::fs::write(folder.path().join("names"), "10.0.0.1 pod=a\nnonsense").unwrap();
     let run = replay_in(folder.path(), &["a.mcap", "--names", "names"]);
     assert!(run.code == 1 && run.stderr.contains("line 2: `nonsense` is no IP address"), "{}", run.stderr);
+}
+
+/// From this second on the address belongs to the pod; to nobody where it has no name.
+fn naming(second: i64, (address, _): (&str, u16), pod: &str, service: &str) -> Event {
+    let of = |name: &str| (!name.is_empty()).then_some(NameOrigin::Kubernetes);
+    let workload = Workload {
+        namespace: if pod.is_empty() && service.is_empty() { String::new() } else { "shop".to_owned() },
+        pod: pod.to_owned(),
+        service: service.to_owned(),
+        pod_origin: of(pod),
+        service_origin: of(service),
+    };
+    let time = Timestamp::from_secs(START + second);
+    Event::Naming(Box::new(Naming { time, arrival: time, address: address.parse().unwrap(), workload }))
+}
+
+#[test]
+fn names_that_were_recorded_hold_from_their_time_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |second: i64| Timestamp::from_secs(START + second);
+    let tuple = tuple(CLIENT, SERVER, Protocol::TCP);
+    let mut writer =
+        Writer::create(folder.path().join("a.mcap"), &Header::default(), Options::default()).unwrap();
+    for event in [
+        naming(0, CLIENT, "cart-1", ""),
+        naming(0, SERVER, "", "web"),
+        Event::Packet(packet(at(1), tuple)),
+        Event::Packet(packet(at(6), tuple)),
+        // The pod goes in the middle of the second window, and another gets its address: told late, of before.
+        naming(7, CLIENT, "", ""),
+        Event::Packet(packet(at(11), tuple)),
+        Event::Packet(packet(at(16), tuple)),
+        naming(16, CLIENT, "job-9", "jobs"),
+        naming(20, SERVER, "", ""),
+        Event::Packet(packet(at(21), tuple)),
+    ] {
+        writer.write(&event).unwrap();
+    }
+    writer.finish().unwrap();
+    std::fs::write(folder.path().join("names"), "10.0.0.0/24 namespace=file service=of-the-file").unwrap();
+    for arguments in [&["a.mcap"][..], &["a.mcap", "--threads", "1"], &["a.mcap", "--as-live"]] {
+        let run = replay_in(folder.path(), arguments);
+        let cells = |column| run.column(column).collect::<Vec<_>>();
+        assert_eq!(cells("pod_name"), ["cart-1", "cart-1", "", "job-9", "job-9"], "{}", run.stderr);
+        assert_eq!(cells("namespace"), ["shop"; 5], "{}", run.stderr);
+        assert_eq!(cells("service_name"), ["web", "web", "web", "web", ""], "{}", run.stderr);
+    }
+    // Hubble's words come before, the file's after them.
+    let told = line(
+        "06",
+        CLIENT,
+        SERVER,
+        r#""verdict":"FORWARDED","source":{"namespace":"shop","pod_name":"told"}"#,
+    );
+    std::fs::write(folder.path().join("flows.jsonl"), told).unwrap();
+    let run = replay_in(folder.path(), &["a.mcap", "--names", "names", "--hubble", "flows.jsonl"]);
+    let cells = |column| run.column(column).collect::<Vec<_>>();
+    assert_eq!(cells("pod_name"), ["told", "cart-1", "", "job-9", "job-9"], "{}", run.stderr);
+    assert_eq!(cells("namespace"), ["shop", "shop", "file", "shop", "shop"], "{}", run.stderr);
+    assert_eq!(cells("service_name"), ["web", "web", "web", "web", "of-the-file"], "{}", run.stderr);
 }
 
 /// For each flow that names a connection a packet of it, at the flow's time. A response's packet runs the other

@@ -26,7 +26,7 @@ pub use l7::{
 };
 pub use loss::{Loss, LossCause, Source};
 pub use mark::Mark;
-pub use names::{NAMES_KEY, NameMap, ParseNamesError};
+pub use names::{NAMES_KEY, NameMap, Naming, ParseNamesError};
 pub use packet::{Direction, Fragment, Packet, Tap, Tcp, TcpFlags};
 pub use system::{
     CgroupCpu, CgroupMemory, CpuTimes, Disk, ListenQueue, Memory, Node, Pod, Pressure, Process,
@@ -44,6 +44,7 @@ pub enum Event {
     System(Box<SystemSnapshot>),
     Mark(Mark),
     Loss(Loss),
+    Naming(Box<Naming>),
 }
 
 impl Event {
@@ -56,6 +57,7 @@ impl Event {
             Self::System(e) => e.time,
             Self::Mark(e) => e.time,
             Self::Loss(e) => e.last,
+            Self::Naming(e) => e.time,
         }
     }
 
@@ -68,6 +70,7 @@ impl Event {
             Self::System(e) => e.arrival,
             Self::Mark(e) => e.arrival,
             Self::Loss(e) => e.arrival,
+            Self::Naming(e) => e.arrival,
         }
     }
 
@@ -80,6 +83,7 @@ impl Event {
             Self::System(e) => &mut e.arrival,
             Self::Mark(e) => &mut e.arrival,
             Self::Loss(e) => &mut e.arrival,
+            Self::Naming(e) => &mut e.arrival,
         };
         *arrival = at.max(*arrival);
     }
@@ -89,7 +93,8 @@ impl Event {
         match self {
             Self::Packet(_) => Source::Packets,
             Self::Kernel(_) => Source::Kernel,
-            Self::L7(_) => Source::L7,
+            // Names are what Hubble tells with each flow, told by somebody else.
+            Self::L7(_) | Self::Naming(_) => Source::L7,
             Self::System(_) => Source::System,
             Self::Mark(_) => Source::Marks,
             Self::Loss(_) => Source::Loss,

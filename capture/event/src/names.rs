@@ -1,10 +1,20 @@
-//! Names of addresses from a file, for hosts where nobody else tells them.
+//! Names of addresses: as they are told while the node is watched, or from a file where nobody tells them.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use crate::{NameOrigin, Workload};
+use crate::{NameOrigin, Timestamp, Workload};
+
+/// From its time on, an address belongs to a workload: pods come and go, and their addresses are given again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Naming {
+    pub time: Timestamp,
+    pub arrival: Timestamp,
+    pub address: IpAddr,
+    /// Empty where from now on nobody holds the address, or more than one.
+    pub workload: Workload,
+}
 
 /// The key of a recording's metadata that holds the map that it was made with, as text.
 pub const NAMES_KEY: &str = "names";

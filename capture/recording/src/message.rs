@@ -67,6 +67,7 @@ pub(crate) fn encode(event: &Event, packets_before: u64) -> Vec<u8> {
         Event::System(event) => proto::System { stamp, ..event.as_ref().into() }.encode_to_vec(),
         Event::Mark(event) => proto::Mark { stamp, ..event.into() }.encode_to_vec(),
         Event::Loss(event) => proto::Loss { stamp, ..event.into() }.encode_to_vec(),
+        Event::Naming(event) => proto::L7 { stamp, ..event.as_ref().into() }.encode_to_vec(),
     }
 }
 
@@ -95,7 +96,7 @@ pub(crate) fn decode_kernel(data: &[u8]) -> Result<KernelMessage, BadMessage> {
 pub(crate) fn decode_l7(data: &[u8]) -> Result<Placed, BadMessage> {
     let message = proto::L7::decode(data)?;
     let before = packets_before(message.stamp.as_ref());
-    Ok((l7::decode(message)?.map(|flow| Event::L7(Box::new(flow))), before))
+    Ok((l7::decode(message)?, before))
 }
 
 pub(crate) fn decode_system(data: &[u8]) -> Result<Placed, BadMessage> {
@@ -144,13 +145,24 @@ fn nanos(duration: Duration) -> i64 {
     duration.as_nanos()
 }
 
+fn address_bytes(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+fn address(bytes: &[u8]) -> Result<IpAddr, BadMessage> {
+    match (<[u8; 4]>::try_from(bytes), <[u8; 16]>::try_from(bytes)) {
+        (Ok(octets), _) => Ok(IpAddr::from(octets)),
+        (_, Ok(octets)) => Ok(IpAddr::from(octets)),
+        _ => Err(BadMessage::Range("address")),
+    }
+}
+
 impl From<Endpoint> for proto::Endpoint {
     fn from(endpoint: Endpoint) -> Self {
-        let address = match endpoint.address {
-            IpAddr::V4(address) => address.octets().to_vec(),
-            IpAddr::V6(address) => address.octets().to_vec(),
-        };
-        Self { address, port: endpoint.port.into() }
+        Self { address: address_bytes(endpoint.address), port: endpoint.port.into() }
     }
 }
 
@@ -158,13 +170,7 @@ impl TryFrom<proto::Endpoint> for Endpoint {
     type Error = BadMessage;
 
     fn try_from(endpoint: proto::Endpoint) -> Result<Self, BadMessage> {
-        let bytes = endpoint.address.as_slice();
-        let address = match (<[u8; 4]>::try_from(bytes), <[u8; 16]>::try_from(bytes)) {
-            (Ok(octets), _) => IpAddr::from(octets),
-            (_, Ok(octets)) => IpAddr::from(octets),
-            _ => return Err(BadMessage::Range("address")),
-        };
-        Ok(Self::new(address, narrow(endpoint.port, "port")?))
+        Ok(Self::new(address(&endpoint.address)?, narrow(endpoint.port, "port")?))
     }
 }
 

@@ -1,11 +1,12 @@
 //! What is known of a flow in a window besides its packets: application messages, names, verdicts, kernel events.
 
 use std::cmp::Reverse;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use event::{
     DnsMessage, Duration, HttpMessage, KafkaMessage, KernelEventKind, L7Flow, L7Message, L7Origin, L7Type,
-    NameMap, Verdict, Workload,
+    Verdict, Workload,
 };
 
 use crate::Value;
@@ -273,10 +274,9 @@ pub fn fill_protocol(row: &mut Row, protocol: Option<Protocol>) {
 }
 
 /// Fills the names that nobody told in the window: of the pod on the initiator's side, else on the other, and of
-/// the service there.
-pub fn fill_names(row: &mut Row, names: &NameMap) {
-    let (client, server) =
-        (names.get(row.five_tuple.source.address), names.get(row.five_tuple.destination.address));
+/// the service there. `whose` tells whom an address belongs to.
+pub fn fill_names<'a>(row: &mut Row, whose: impl Fn(IpAddr) -> Option<&'a Workload>) {
+    let (client, server) = (whose(row.five_tuple.source.address), whose(row.five_tuple.destination.address));
     let pod = client.filter(|client| client.pod_origin.is_some()).or(server);
     for (feature, name) in [
         (Feature::Namespace, pod.map(|pod| &pod.namespace)),
@@ -321,7 +321,7 @@ const NXDOMAIN: u16 = 3;
 #[derive(Debug, Default)]
 pub struct SearchLists {
     /// Client, name without the trailing dot, and when the answer came; sorted.
-    answered: Vec<(std::net::IpAddr, String, event::Timestamp)>,
+    answered: Vec<(IpAddr, String, event::Timestamp)>,
 }
 
 impl SearchLists {
@@ -370,7 +370,7 @@ fn is_expansion(failed: &str, answered: &str) -> bool {
     })
 }
 
-fn client(flow: &L7Flow) -> std::net::IpAddr {
+fn client(flow: &L7Flow) -> IpAddr {
     if flow.kind == L7Type::Response || flow.is_reply == Some(true) {
         flow.five_tuple.destination.address
     } else {

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use crate::affected::Affected;
 use crate::endpoint::Endpoints;
 use crate::join::{Coverage, Joiner};
+use crate::names::Names;
 use crate::row::{Row, Surroundings, row};
 use crate::shard::{Routed, Shard, ShardCounts, ShardWindow, window_near};
 use crate::system::{System, SystemWindow};
@@ -132,10 +133,12 @@ pub struct Engine {
     system: System,
     /// Which flows the labels are for, from when on; all where nothing is said.
     affected: Vec<(Timestamp, Option<Arc<Affected>>)>,
-    names: Option<Arc<NameMap>>,
+    names: Arc<Names>,
     last_time: Timestamp,
     latest_time: Timestamp,
     latest_arrival: Timestamp,
+    /// Of windows, not yet asked for.
+    coverage: Vec<(Timestamp, Coverage)>,
     counts: Counts,
 }
 
@@ -159,10 +162,11 @@ impl Engine {
             joiner: Joiner::default(),
             system: System::default(),
             affected: Vec::new(),
-            names: None,
+            names: Arc::default(),
             last_time: Timestamp::MIN,
             latest_time: Timestamp::MIN,
             latest_arrival: Timestamp::MIN,
+            coverage: Vec::new(),
             counts: Counts::default(),
         }
     }
@@ -176,6 +180,7 @@ impl Engine {
             Event::Kernel(kernel) => self.joiner.kernel(self.window_of(kernel.time), kernel),
             Event::L7(flow) => self.joiner.flow(self.window_of(flow.time), (**flow).clone()),
             Event::System(snapshot) => self.system.push(snapshot),
+            Event::Naming(naming) => Arc::make_mut(&mut self.names).tell(naming),
             Event::Loss(_) => {}
         }
     }
@@ -345,14 +350,14 @@ impl Engine {
 
     /// Names of addresses, for flows that no application event names.
     pub fn set_names(&mut self, names: NameMap) {
-        self.names = Some(Arc::new(names));
+        Arc::make_mut(&mut self.names).set_file(names);
     }
 
     fn close(&mut self, index: i64) {
         self.open.remove(&index);
         let coverage = self.joiner.join(index, self.config.window.as_nanos(), &mut self.shards);
-        self.counts.coverage.add(&coverage);
-        self.counts.coverage.add(&self.joiner.abandon(index));
+        self.abandon(index);
+        self.cover(index, coverage);
         let is_live = matches!(self.config.closing, Closing::Live { .. });
         let seen = self.latest_time.as_nanos();
         let parts: Vec<(ShardWindow, Endpoints)> =
@@ -378,7 +383,8 @@ impl Engine {
         let oom_events = self.joiner.oom_kills(index);
         let tells_drops = self.joiner.tells_drops();
         let oldest = self.open.first().copied().unwrap_or(index + 1);
-        self.system.forget_before(Timestamp::from_nanos(oldest * length.as_nanos()));
+        let oldest = Timestamp::from_nanos(oldest * length.as_nanos());
+        self.system.forget_before(oldest);
         self.closed.push_back(ClosedWindow {
             start,
             length,
@@ -391,8 +397,33 @@ impl Engine {
             oom_events,
             tells_drops,
             coverage,
-            names: self.names.clone(),
+            names: Arc::clone(&self.names),
         });
+        if self.names.has_past() {
+            Arc::make_mut(&mut self.names).forget_before(oldest);
+        }
+    }
+
+    /// Gives up the events of windows before this one.
+    fn abandon(&mut self, before: i64) {
+        for (window, coverage) in self.joiner.abandon(before) {
+            self.cover(window, coverage);
+        }
+    }
+
+    fn cover(&mut self, window: i64, coverage: Coverage) {
+        if coverage != Coverage::default() {
+            let start = Timestamp::from_nanos(window.saturating_mul(self.config.window.as_nanos()));
+            self.counts.coverage.add(&coverage);
+            self.coverage.push((start, coverage));
+        }
+    }
+
+    /// What became of the application and kernel events since this was last asked, by the start of their window:
+    /// also of windows in which nobody sent a packet. A window stands here again where something was told of it
+    /// after it had been closed. All of them sum up to [`Counts::coverage`].
+    pub fn take_coverage(&mut self) -> Vec<(Timestamp, Coverage)> {
+        std::mem::take(&mut self.coverage)
     }
 
     /// The label in force for the longest part of a window; the later one where two are even.
@@ -415,7 +446,7 @@ impl Engine {
         while let Some(oldest) = self.open.first().copied() {
             self.close(oldest);
         }
-        self.counts.coverage.add(&self.joiner.abandon(i64::MAX));
+        self.abandon(i64::MAX);
     }
 
     /// The next closed window, oldest first.
@@ -471,7 +502,7 @@ pub struct ClosedWindow {
     oom_events: Option<u64>,
     tells_drops: bool,
     coverage: Coverage,
-    names: Option<Arc<NameMap>>,
+    names: Arc<Names>,
 }
 
 impl ClosedWindow {
@@ -508,7 +539,7 @@ impl ClosedWindow {
             system: &self.system,
             oom_events: self.oom_events,
             tells_drops: self.tells_drops,
-            names: self.names.as_deref(),
+            names: &self.names,
         };
         let mut row = row(record, &surroundings, &mut String::new());
         if row.label.is_some() && self.affected.as_ref().is_some_and(|affected| !affected.matches(&row)) {

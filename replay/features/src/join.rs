@@ -39,7 +39,8 @@ impl Coverage {
         self.by_five_tuple + self.by_translated_source + self.by_client
     }
 
-    pub(crate) fn add(&mut self, other: &Self) {
+    /// Adds what became of others.
+    pub fn add(&mut self, other: &Self) {
         self.seen += other.seen;
         self.by_five_tuple += other.by_five_tuple;
         self.by_translated_source += other.by_translated_source;
@@ -102,16 +103,15 @@ impl Joiner {
         self.has_hubble
     }
 
-    /// Gives up the events of windows before this one: no flow had packets there.
-    pub fn abandon(&mut self, before: i64) -> Coverage {
-        let mut coverage = Coverage::default();
+    /// Gives up the events of windows before this one: no flow had packets there, or the window is closed.
+    pub fn abandon(&mut self, before: i64) -> impl Iterator<Item = (i64, Coverage)> + use<> {
         let rest = self.waiting.split_off(&before);
-        for waiting in std::mem::replace(&mut self.waiting, rest).into_values() {
-            coverage.unjoined += waiting.flows.len() as u64;
-            coverage.kernel_unjoined += waiting.kernel.len() as u64;
-        }
-        coverage.seen = coverage.unjoined;
-        coverage
+        let given_up = std::mem::replace(&mut self.waiting, rest);
+        given_up.into_iter().map(|(window, waiting)| {
+            let unjoined = waiting.flows.len() as u64;
+            let kernel_unjoined = waiting.kernel.len() as u64;
+            (window, Coverage { seen: unjoined, unjoined, kernel_unjoined, ..Coverage::default() })
+        })
     }
 
     /// Joins the events of a window that is about to be closed.

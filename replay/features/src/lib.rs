@@ -11,6 +11,7 @@ mod flow;
 mod join;
 mod key;
 mod latency;
+mod names;
 mod row;
 mod samples;
 pub mod schema;

@@ -3,12 +3,13 @@
 use std::fmt::Write as _;
 use std::ops::{Index, IndexMut};
 
-use event::{FiveTuple, Label, NameMap, Protocol, Timestamp};
+use event::{FiveTuple, Label, Protocol, Timestamp};
 use md5::{Digest, Md5};
 
 use crate::Value;
 use crate::application::{self, Application};
 use crate::endpoint::EndpointWindow;
+use crate::names::Names;
 use crate::samples::SampleStore;
 use crate::schema::{FEATURES, Feature, LABEL, METADATA};
 use crate::system::SystemWindow;
@@ -115,7 +116,7 @@ pub(crate) struct Surroundings<'a> {
     /// Whether anything reports drops.
     pub tells_drops: bool,
     /// Names of addresses, for what nobody else named.
-    pub names: Option<&'a NameMap>,
+    pub names: &'a Names,
 }
 
 const NANOS_PER_MS: f64 = 1e6;
@@ -146,9 +147,9 @@ pub(crate) fn row(record: &FlowWindow, around: &Surroundings<'_>, scratch: &mut 
     if let Some(application) = around.application {
         application.fill(&mut row);
     }
-    if let Some(names) = around.names {
-        application::fill_names(&mut row, names);
-    }
+    let first = Timestamp::from_nanos(record.first).max(around.start);
+    let last = Timestamp::from_nanos(record.last);
+    application::fill_names(&mut row, |address| around.names.get(address, first, last));
     around.system.fill(&mut row, record.interface, around.oom_events);
     row
 }

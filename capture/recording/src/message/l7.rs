@@ -1,12 +1,12 @@
-//! Application events.
+//! Application events, and names of addresses.
 
 use event::{
-    DnsMessage, Duration, HttpMessage, KafkaMessage, L7Flow, L7Message, L7Origin, L7Type, NameOrigin,
-    TlsMessage, Verdict, Workload,
+    DnsMessage, Duration, Event, HttpMessage, KafkaMessage, L7Flow, L7Message, L7Origin, L7Type, NameOrigin,
+    Naming, TlsMessage, Verdict, Workload,
 };
 
 use super::proto::{self, l7};
-use super::{BadMessage, nanos, narrow, narrow_option, times};
+use super::{BadMessage, address, address_bytes, nanos, narrow, narrow_option, times};
 
 impl From<&L7Flow> for proto::L7 {
     fn from(flow: &L7Flow) -> Self {
@@ -45,7 +45,16 @@ impl From<&L7Flow> for proto::L7 {
             node: flow.node.clone(),
             uuid: flow.uuid.clone(),
             message: message(&flow.message),
+            naming: None,
         }
+    }
+}
+
+impl From<&Naming> for proto::L7 {
+    fn from(naming: &Naming) -> Self {
+        let named =
+            l7::Naming { address: address_bytes(naming.address), workload: workload(&naming.workload) };
+        Self { naming: Some(named), ..Self::default() }
     }
 }
 
@@ -109,7 +118,16 @@ fn message(message: &L7Message) -> Option<l7::Message> {
 }
 
 /// `None` for an origin, kind or verdict that this version does not know.
-pub(super) fn decode(flow: proto::L7) -> Result<Option<L7Flow>, BadMessage> {
+pub(super) fn decode(mut message: proto::L7) -> Result<Option<Event>, BadMessage> {
+    let Some(l7::Naming { address: bytes, workload }) = message.naming.take() else {
+        return Ok(decode_flow(message)?.map(|flow| Event::L7(Box::new(flow))));
+    };
+    let (time, arrival) = times(message.stamp)?;
+    let (address, workload) = (address(&bytes)?, decode_workload(workload));
+    Ok(Some(Event::Naming(Box::new(Naming { time, arrival, address, workload }))))
+}
+
+fn decode_flow(flow: proto::L7) -> Result<Option<L7Flow>, BadMessage> {
     let (time, arrival) = times(flow.stamp)?;
     let origin = match flow.origin() {
         l7::Origin::Unspecified => return Ok(None),

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use event::{
     CgroupCpu, CgroupMemory, CpuTimes, Direction, Disk, DnsMessage, Duration, Endpoint, Event, FiveTuple,
     Fragment, HttpMessage, KafkaMessage, KernelEvent, KernelEventKind, L7Flow, L7Message, L7Origin, L7Type,
-    Label, ListenQueue, Loss, LossCause, Mark, Memory, NameOrigin, Node, Packet, Pod, Pressure, Process,
-    Protocol, Source, SystemSnapshot, Tap, Tcp, TcpFlags, Timestamp, TlsMessage, Verdict, Workload,
+    Label, ListenQueue, Loss, LossCause, Mark, Memory, NameOrigin, Naming, Node, Packet, Pod, Pressure,
+    Process, Protocol, Source, SystemSnapshot, Tap, Tcp, TcpFlags, Timestamp, TlsMessage, Verdict, Workload,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -62,6 +62,7 @@ pub fn events(most: usize) -> impl Strategy<Value = Vec<Event>> {
         1 => system().prop_map(|snapshot| Event::System(Box::new(snapshot))),
         1 => mark().prop_map(Event::Mark),
         1 => loss().prop_map(Event::Loss),
+        1 => naming().prop_map(|naming| Event::Naming(Box::new(naming))),
     ];
     vec(one, 0..most)
 }
@@ -238,6 +239,15 @@ fn workload() -> impl Strategy<Value = Workload> {
             service_origin,
         },
     )
+}
+
+fn naming() -> impl Strategy<Value = Naming> {
+    (times(), any::<IpAddr>(), workload()).prop_map(|((time, arrival), address, workload)| Naming {
+        time,
+        arrival,
+        address,
+        workload,
+    })
 }
 
 fn l7() -> impl Strategy<Value = L7Flow> {
