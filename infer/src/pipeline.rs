@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use event::{Duration, Event, Label, Mark, Packet, Source, Timestamp};
-use features::{ClosedWindow, Closing, Config, Engine, Row};
+use features::{ClosedWindow, Closing, Config, Coverage, Engine, Row};
 use rayon::prelude::*;
 
 use crate::classify::Classifier;
@@ -44,6 +44,8 @@ pub struct Judgement {
     pub loss: f64,
     /// The label that somebody gave to the window.
     pub label: Option<Label>,
+    /// What became of the application and kernel events since the judgement before this one.
+    pub coverage: Coverage,
 }
 
 /// From events to what changed.
@@ -181,7 +183,9 @@ impl Pipeline {
             self.judged = Some(due);
             let (events, loss) = self.track(&mut Tally::new(due));
             let (verdicts, sample) = (Vec::new(), Vec::new());
-            take(Judgement { window: due, verdicts, events, sample, loss, label: None }, &self.tracker)?;
+            let coverage = self.coverage();
+            let judgement = Judgement { window: due, verdicts, events, sample, loss, label: None, coverage };
+            take(judgement, &self.tracker)?;
         }
         Ok(())
     }
@@ -216,7 +220,16 @@ impl Pipeline {
         self.judged = self.judged.max(Some(window));
         let verdicts = judged.into_iter().map(|(_, verdict)| verdict).collect();
         let (sample, label) = (self.sample_of(closed), closed.row(0).label);
-        Judgement { window, verdicts, events, sample, loss, label }
+        let coverage = self.coverage();
+        Judgement { window, verdicts, events, sample, loss, label, coverage }
+    }
+
+    fn coverage(&mut self) -> Coverage {
+        let mut sum = Coverage::default();
+        for (_, coverage) in self.engine.take_coverage() {
+            sum.add(&coverage);
+        }
+        sum
     }
 
     fn sample_of(&self, closed: &ClosedWindow) -> Vec<f32> {

@@ -36,6 +36,13 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub names: Option<PathBuf>,
 
+    /// Write what became of application and kernel events to FILE, as CSV: a line for each window with how many were
+    /// seen and how many joined a flow, by which rule
+    ///
+    /// A window has a line more where something was told of it after it had been closed.
+    #[arg(long, value_name = "FILE", conflicts_with = "to_pcapng")]
+    pub coverage: Option<PathBuf>,
+
     /// Length of a window, in seconds; windows start at its multiples in Unix time
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse_seconds)]
     pub window: Duration,

@@ -1,6 +1,7 @@
 //! Recordings and captures to rows of features.
 
 pub mod args;
+mod coverage;
 mod filter;
 mod input;
 mod output;

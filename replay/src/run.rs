@@ -11,6 +11,7 @@ use event::{Event, L7Flow, NameMap};
 use features::{Closing, Config, Engine, FlowId};
 
 use crate::args::{Args, Command};
+use crate::coverage::CoverageFile;
 use crate::input::{self, Ahead, Batch, Input, Item, Merge, Packets};
 use crate::output::{Output, Pcapng};
 use crate::schema;
@@ -69,6 +70,7 @@ fn replay(args: &Args, output: impl FnOnce(String, &str) -> Result<Output>) -> R
         l7: (!args.no_l7).then(|| L7::new(L7Options { redact: args.redact, ..L7Options::default() })),
         found: Vec::new(),
         output,
+        coverage: args.coverage.as_deref().map(CoverageFile::create).transpose()?,
         select: Select::new(args),
         is_live: args.follow,
         interrupt,
@@ -146,6 +148,7 @@ struct Work {
     /// Messages read from payload that the engine is to have next.
     found: Vec<L7Flow>,
     output: Output,
+    coverage: Option<CoverageFile>,
     select: Select,
     /// Whether somebody waits for each row.
     is_live: bool,
@@ -234,7 +237,8 @@ impl Work {
             self.push_found();
         }
         self.engine.finish();
-        self.drain()
+        self.drain()?;
+        self.coverage.as_mut().map_or(Ok(()), CoverageFile::flush)
     }
 
     fn drain(&mut self) -> Result<()> {
@@ -243,7 +247,15 @@ impl Work {
             self.output.write(&window)?;
             has_written = true;
         }
-        if has_written && self.is_live { self.output.flush() } else { Ok(()) }
+        let covered = self.engine.take_coverage();
+        if let Some(coverage) = &mut self.coverage {
+            coverage.write(&covered)?;
+        }
+        if has_written && self.is_live {
+            self.output.flush()?;
+            self.coverage.as_mut().map_or(Ok(()), CoverageFile::flush)?;
+        }
+        Ok(())
     }
 
     fn is_interrupted(&self) -> bool {

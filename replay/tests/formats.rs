@@ -78,6 +78,13 @@ fn read_parquet(bytes: Vec<u8>) -> Vec<RecordBatch> {
         .collect();
     assert_eq!(pairs["faultline.schema_fingerprint"].as_deref(), Some(fingerprint()));
     assert_eq!(pairs["faultline.window_s"].as_deref(), Some("5"));
+    let count = |key: &str| pairs[key].as_deref().unwrap().parse::<u64>().unwrap();
+    assert_eq!(
+        count("faultline.l7_joined"),
+        count("faultline.l7_seen"),
+        "payload's messages find their packets"
+    );
+    assert!(count("faultline.l7_seen") > 0);
     for (field, column) in builder.schema().fields().iter().zip(&COLUMNS) {
         assert_eq!(field.name(), column.name);
         assert_eq!(field.metadata()["unit"], column.unit);

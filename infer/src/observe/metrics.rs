@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use event::Timestamp;
+use features::Coverage;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -73,6 +74,7 @@ pub(crate) struct Metrics {
     age: Family<ByModel, Gauge<f64, AtomicU64>>,
     watched: Mutex<Vec<Watched>>,
     loss: Gauge<f64, AtomicU64>,
+    messages: Family<Named, Counter>,
     audit_failures: Counter,
     queue: Family<ByReceiver, Gauge>,
     dead: Family<ByReceiver, Counter>,
@@ -109,6 +111,7 @@ impl Metrics {
             age: Family::default(),
             watched: Mutex::new(classifiers.iter().zip(made).map(watched).collect()),
             loss: Gauge::default(),
+            messages: Family::default(),
             audit_failures: Counter::default(),
             queue: Family::default(),
             dead: Family::default(),
@@ -140,6 +143,11 @@ impl Metrics {
             "loss_ratio",
             "Share of the last window's packets that were lost",
             self.loss.clone(),
+        );
+        registry.register(
+            "application_messages",
+            "Application messages: joined to a flow, without packets in their window, told again by another observer",
+            self.messages.clone(),
         );
         registry.register(
             "audit_failures",
@@ -205,6 +213,12 @@ impl Metrics {
         self.rate.set(judgement.verdicts.len() as f64 / length);
         self.models(&judgement.sample);
         self.loss.set(judgement.loss);
+        let Coverage { unjoined, repeated, .. } = judgement.coverage;
+        for (name, count) in
+            [("joined", judgement.coverage.joined()), ("unjoined", unjoined), ("repeated", repeated)]
+        {
+            self.messages.get_or_create(&Named { name }).inc_by(count);
+        }
         let lag_ms = time::now_ms() - at.as_nanos() / 1_000_000;
         #[allow(clippy::cast_precision_loss, reason = "milliseconds of a delay")]
         self.lag.set(lag_ms as f64 / 1e3);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use event::Timestamp;
-use features::ClosedWindow;
+use features::{ClosedWindow, Coverage};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
@@ -23,6 +23,8 @@ const LEVEL: i32 = 3;
 pub struct Parquet<W: Write + Send> {
     table: Table,
     writer: ArrowWriter<W>,
+    /// Of the windows that are in the file.
+    coverage: Coverage,
 }
 
 impl<W: Write + Send> Parquet<W> {
@@ -35,10 +37,11 @@ impl<W: Write + Send> Parquet<W> {
             .set_key_value_metadata(Some(pairs.collect()))
             .build();
         let writer = ArrowWriter::try_new(output, table.schema(), Some(properties))?;
-        Ok(Self { table, writer })
+        Ok(Self { table, writer, coverage: Coverage::default() })
     }
 
     pub fn write(&mut self, window: &ClosedWindow) -> Result<()> {
+        self.coverage.add(&window.coverage());
         for row in window.rows() {
             if let Some(batch) = self.table.push(&row)? {
                 self.writer.write(&batch)?;
@@ -51,6 +54,11 @@ impl<W: Write + Send> Parquet<W> {
     pub fn finish(mut self) -> Result<W> {
         if let Some(batch) = self.table.take()? {
             self.writer.write(&batch)?;
+        }
+        let Coverage { seen, .. } = self.coverage;
+        for (key, count) in [("l7_seen", seen), ("l7_joined", self.coverage.joined())] {
+            self.writer
+                .append_key_value_metadata(KeyValue::new(format!("faultline.{key}"), count.to_string()));
         }
         Ok(self.writer.into_inner()?)
     }
