@@ -2,6 +2,7 @@
 
 pub mod hubble;
 pub mod kernel;
+pub mod kubernetes;
 pub mod system;
 pub mod tc;
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use event::Event;
 use recording::{ClockPair, Header, Interface};
 
-use crate::source::{Error, Source, hubble, kernel, system, tc};
+use crate::source::{Error, Source, hubble, kernel, kubernetes, system, tc};
 use crate::{Clock, LinkLayer};
 
 pub use arguments::WatchArgs;
@@ -18,6 +18,7 @@ pub struct Watch {
     kernel: Option<kernel::Kernel>,
     system: Option<system::System>,
     hubble: Option<hubble::Hubble>,
+    kubernetes: Option<kubernetes::Kubernetes>,
     clock: Clock,
     /// Interfaces that were told of.
     told: usize,
@@ -26,11 +27,16 @@ pub struct Watch {
 impl Watch {
     fn new(packets: tc::Tc, kernel: Option<kernel::Kernel>, clock: Clock) -> Self {
         let told = packets.interfaces().count();
-        Self { packets, kernel, system: None, hubble: None, clock, told }
+        Self { packets, kernel, system: None, hubble: None, kubernetes: None, clock, told }
     }
 
-    fn add(&mut self, system: Option<system::System>, hubble: Option<hubble::Hubble>) {
-        (self.system, self.hubble) = (system, hubble);
+    fn add(
+        &mut self,
+        system: Option<system::System>,
+        hubble: Option<hubble::Hubble>,
+        kubernetes: Option<kubernetes::Kubernetes>,
+    ) {
+        (self.system, self.hubble, self.kubernetes) = (system, hubble, kubernetes);
         self.place_interfaces();
     }
 
@@ -91,11 +97,12 @@ impl Watch {
             event.arrive_after(now);
             take(event);
         };
-        let Self { kernel, system, hubble, .. } = self;
+        let Self { kernel, system, hubble, kubernetes, .. } = self;
         let others = [
             kernel.as_mut().map(|kernel| kernel as &mut dyn Source),
             system.as_mut().map(|system| system as &mut dyn Source),
             hubble.as_mut().map(|hubble| hubble as &mut dyn Source),
+            kubernetes.as_mut().map(|kubernetes| kubernetes as &mut dyn Source),
         ];
         for source in others.into_iter().flatten() {
             count += ask(source, &mut take)?;
@@ -134,6 +141,11 @@ impl Watch {
         if let Some(kernel) = &self.kernel {
             let kernel::Counters { seen, events, lost, filtered, unreadable } = kernel.counters()?;
             tracing::info!(seen, events, lost, filtered, unreadable, "kernel events");
+        }
+        if let Some(kubernetes) = &self.kubernetes {
+            let kubernetes::Counters { pods, services, addresses, shared, host_network, names, lists } =
+                kubernetes.counters();
+            tracing::info!(pods, services, addresses, shared, host_network, names, lists, "Kubernetes");
         }
         let Some(hubble) = &self.hubble else { return Ok(()) };
         let counters = hubble.counters();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::protocols::{self, Protocol};
 use crate::source::hubble::{Address, Hubble, Options};
+use crate::source::kubernetes::{self, Kubernetes};
 use crate::source::tc::PayloadOptions;
 use crate::source::{Error, kernel, system, tc};
 use crate::{Clock, Sample, Selection};
@@ -61,6 +62,17 @@ pub struct WatchArgs {
         help_heading = "Application messages")]
     snap: u32,
 
+    /// Ask the Kubernetes API for the names of this node's pods and of services, where there is no Hubble. The cluster
+    /// is found as kubectl finds it (KUBECONFIG, ~/.kube/config), else as a pod does (its service account, which has
+    /// to be allowed to get, list and watch pods and services). Without a cluster that is said once, and everything
+    /// else goes on
+    #[arg(long, help_heading = "Application messages")]
+    kube: bool,
+
+    /// With --kube: the name that Kubernetes has for this node [default: NODE_NAME, else the host's name]
+    #[arg(long, value_name = "NAME", requires = "kube", help_heading = "Application messages")]
+    kube_node: Option<String>,
+
     /// Leave the names and paths out of application messages: query names, URL paths, topics, server names
     #[arg(long, help_heading = "Application messages")]
     redact: bool,
@@ -91,7 +103,7 @@ impl WatchArgs {
     /// [`Error::Thread`], and where the environment's settings for Hubble cannot be used.
     pub fn start(&self, watch: &mut Watch) -> Result<(), Error> {
         let (system, hubble) = (self.system(watch.clock)?, self.hubble(watch.clock)?);
-        watch.add(system, hubble);
+        watch.add(system, hubble, self.kubernetes(watch.clock)?);
         Ok(())
     }
 
@@ -119,6 +131,19 @@ impl WatchArgs {
         let options = Options { redact: self.redact, ..Options::new(address, tls) };
         Hubble::start(options, clock).map(Some)
     }
+
+    fn kubernetes(&self, clock: Clock) -> Result<Option<Kubernetes>, Error> {
+        if !self.kube {
+            return Ok(None);
+        }
+        let node = self.kube_node.clone().unwrap_or_else(own_name);
+        Kubernetes::start(kubernetes::Options { node, cluster: None }, clock).map(Some)
+    }
+}
+
+fn own_name() -> String {
+    // What the kubelet takes where nothing else is said.
+    std::env::var("NODE_NAME").unwrap_or_else(|_| super::host().to_lowercase())
 }
 
 /// The kernel's events, or why there are none.
