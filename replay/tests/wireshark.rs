@@ -1,13 +1,22 @@
-//! The TCP analysis beside tshark's own, packet by packet, on the captures next to the repository.
+//! The TCP analysis beside tshark's own, packet by packet and file by file, on the captures next to the repository.
 
-#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "tests stop at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "tests stop at the first surprise"
+)]
 
-use std::collections::{BTreeMap, HashMap};
+mod program;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use event::FiveTuple;
 use features::tcp::{Analysis, Segment, Verdict};
+use program::replay;
 
 /// What is compared: tshark's field, and ours.
 const VERDICTS: [(&str, Verdict); 13] = [
@@ -121,4 +130,102 @@ fn every_segment_is_judged_as_wireshark_does() {
     assert!(same > 15_000, "most captures were not compared");
     let known: Vec<_> = KNOWN.iter().map(|(name, number)| ((*name).to_owned(), *number)).collect();
     assert_eq!(differences, known);
+}
+
+/// What a page of the guide shows of one capture: a column's name, tshark's figure, and ours.
+type Figures = Vec<(&'static str, u64, u64)>;
+
+const FLAGS: [(&str, &str); 9] = [
+    ("SYN", "syn_count"),
+    ("SYN_ACK", "syn_ack_count"),
+    ("FIN", "fin_count"),
+    ("RST", "rst_count"),
+    ("PSH", "psh_count"),
+    ("ACK", "ack_count"),
+    ("URG", "urg_count"),
+    ("ECE", "ece_count"),
+    ("CWR", "cwr_count"),
+];
+
+/// Figures that differ, as the guide explains them: capture, column, tshark's, ours.
+const EXPLAINED: [(&str, &str, u64, u64); 2] =
+    [("ip_fragmented_garbage.pcap", "flags", 8, 0), ("test102.pcapng", "packets", 8, 5)];
+
+/// Sums over all rows of a file, and what they do not tell, beside tshark's.
+fn figures(file: &Path, truth: &serde_json::Value) -> Figures {
+    let number = |key: &str| truth[key].as_u64().unwrap();
+    let run = replay(&[file.to_str().unwrap(), "--window", "5"]);
+    let damaged = truth["tshark_error"].as_array().is_some_and(|errors| !errors.is_empty());
+    assert_eq!(run.code, if damaged { 3 } else { 0 }, "{}: {}", file.display(), run.stderr);
+    let read = run.stderr.lines().find_map(|line| line.split_once(" read, ")).expect("a line on the input").0;
+    let read = read.rsplit(' ').next().unwrap().parse().unwrap();
+    // Each flag by itself; where all agree their sums do.
+    let sum = |column: &str| run.sum(column) as u64;
+    let agree = FLAGS.iter().all(|(key, column)| number(key) == sum(column));
+    let theirs = FLAGS.iter().map(|(key, _)| number(key)).sum();
+    let ours = FLAGS.iter().map(|(_, column)| sum(column)).sum();
+    assert!(agree || theirs != ours, "{}: flags differ and their sums do not", file.display());
+    let judged = by_us(file);
+    let duplicates = judged.values().filter(|(flags, _)| flags.contains("duplicate_ack")).count() as u64;
+    // To the microsecond. The truth tells of the first 40 connections of a file.
+    let rtts: BTreeSet<i64> = judged.values().filter_map(|(_, rtt)| Some((*rtt)? / 1_000)).collect();
+    let timed = truth["initial_rtt_s"].as_object().unwrap();
+    let same = |rtt: &&serde_json::Value| rtts.contains(&((rtt.as_f64().unwrap() * 1e6).round() as i64));
+    vec![
+        ("packets", number("packets"), read),
+        ("flags", theirs, ours),
+        ("zero windows", number("zero_window"), sum("zero_window_count")),
+        ("duplicate ACKs", number("duplicate_ack"), duplicates),
+        ("initial RTTs", timed.len() as u64, timed.values().filter(same).count() as u64),
+        ("retransmissions", number("retransmission"), sum("retransmission_count")),
+        ("out of order", number("out_of_order"), sum("out_of_order_count")),
+    ]
+}
+
+/// A line per capture: a figure on which both agree, or both figures.
+fn table(all: &[(String, Figures)]) -> String {
+    let mut text = String::from("| capture |");
+    all[0].1.iter().for_each(|(name, ..)| write!(text, " {name} |").unwrap());
+    text += "\n|---|";
+    all[0].1.iter().for_each(|_| text += "---|");
+    for (name, figures) in all {
+        write!(text, "\n| {name} |").unwrap();
+        for (_, theirs, ours) in figures {
+            if theirs == ours {
+                write!(text, " {ours} |").unwrap();
+            } else {
+                write!(text, " tshark {theirs}, replay {ours} |").unwrap();
+            }
+        }
+    }
+    text
+}
+
+#[test]
+fn the_guide_shows_the_agreement() {
+    let Some(folder) = pcaps() else {
+        eprintln!("skipped: the_guide_shows_the_agreement: ../shared/pcaps is absent");
+        return;
+    };
+    let text = std::fs::read_to_string(folder.join("truth.json")).unwrap();
+    let truth: BTreeMap<String, serde_json::Value> = serde_json::from_str(&text).unwrap();
+    let mut all = Vec::new();
+    for (name, truth) in truth.iter().filter(|(name, _)| *name != "_meta") {
+        all.push((name.clone(), figures(&folder.join(name), truth)));
+    }
+    let different = all.iter().flat_map(|(name, figures)| {
+        let different = figures.iter().filter(|(_, theirs, ours)| theirs != ours);
+        different.map(move |(column, theirs, ours)| (name.as_str(), *column, *theirs, *ours))
+    });
+    assert_eq!(different.collect::<Vec<_>>(), EXPLAINED);
+
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src/agreement.md");
+    let text = std::fs::read_to_string(&page).unwrap();
+    let (head, rest) = text.split_once("| capture | packets | flags").expect("the page has the table");
+    let tail = rest.find("\n\n").map_or("\n", |end| &rest[end..]);
+    let now = format!("{head}{}{tail}", table(&all));
+    if std::env::var_os("GOLDEN").is_some() {
+        std::fs::write(&page, &now).unwrap();
+    }
+    assert!(now == text, "the page is not in step: run this test with GOLDEN=write");
 }
