@@ -31,15 +31,24 @@ pub struct Filter(Expression);
 
 /// What cannot be understood, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FilterError(String);
+pub struct FilterError {
+    what: String,
+    /// The expression, and the place in it: a number of characters.
+    text: String,
+    place: usize,
+}
 
 impl fmt::Display for FilterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}; known are: tcp, udp, sctp, icmp, icmp6, ip, ip6, proto N, [src|dst] host ADDRESS, \
+            "{} at character {}\n\n  {}\n  {:place$}^\n\nknown are: tcp, udp, sctp, icmp, icmp6, ip, ip6, proto N, [src|dst] host ADDRESS, \
              [src|dst] net ADDRESS/LENGTH, [src|dst] port N, [src|dst] portrange N-M, and, or, not, ( )",
-            self.0
+            self.what,
+            self.place + 1,
+            self.text,
+            "",
+            place = self.place
         )
     }
 }
@@ -93,42 +102,73 @@ impl FromStr for Filter {
     type Err = FilterError;
 
     fn from_str(text: &str) -> Result<Self, FilterError> {
-        let spaced = text.replace('(', " ( ").replace(')', " ) ").replace('!', " ! ");
-        let words: Vec<&str> = spaced.split_whitespace().collect();
-        let mut parser = Parser { words: &words, depth: 0 };
-        let expression = parser.either()?;
-        match parser.words.first() {
+        let words = words(text);
+        let mut parser = Parser { words: &words, depth: 0, place: 0, is_short: false };
+        let end = text.trim_end().chars().count();
+        let parsed = parser.either().and_then(|expression| match parser.words.first() {
             None => Ok(Self(expression)),
-            Some(word) => Err(FilterError(format!("`{word}` is unexpected"))),
+            Some((place, word)) => {
+                parser.place = *place;
+                Err(format!("`{word}` is unexpected"))
+            }
+        });
+        // A word that is missing is missing behind the last one.
+        let place = if parser.words.is_empty() && parser.is_short { end } else { parser.place };
+        parsed.map_err(|what| FilterError { what, text: text.to_owned(), place })
+    }
+}
+
+/// The words of an expression and where they stand; parentheses and `!` are words of their own.
+fn words(text: &str) -> Vec<(usize, &str)> {
+    let (mut words, mut begun) = (Vec::new(), None);
+    for (place, (at, letter)) in text.char_indices().enumerate() {
+        let is_mark = matches!(letter, '(' | ')' | '!');
+        if (is_mark || letter.is_whitespace())
+            && let Some((place, from)) = begun.take()
+        {
+            words.push((place, &text[from..at]));
+        }
+        if is_mark {
+            words.push((place, &text[at..=at]));
+        } else if !letter.is_whitespace() && begun.is_none() {
+            begun = Some((place, at));
         }
     }
+    words.extend(begun.map(|(place, from)| (place, &text[from..])));
+    words
 }
 
 /// Parentheses and negations inside each other; more are no filter that a person wrote.
 const MAX_DEPTH: u32 = 64;
 
 struct Parser<'a> {
-    words: &'a [&'a str],
+    words: &'a [(usize, &'a str)],
     depth: u32,
+    /// Where the word that was taken last stands.
+    place: usize,
+    /// Whether another word was wanted than there were.
+    is_short: bool,
 }
 
 impl<'a> Parser<'a> {
     fn take_if(&mut self, wanted: &[&str]) -> bool {
-        let found = self.words.first().is_some_and(|word| wanted.contains(word));
-        if found {
-            self.words = &self.words[1..];
+        let found = self.words.first().filter(|(_, word)| wanted.contains(word));
+        if let Some((place, _)) = found {
+            (self.place, self.words) = (*place, &self.words[1..]);
         }
-        found
+        found.is_some()
     }
 
-    fn word(&mut self, what: &str) -> Result<&'a str, FilterError> {
-        let (word, rest) =
-            self.words.split_first().ok_or_else(|| FilterError(format!("{what} is missing at the end")))?;
-        self.words = rest;
+    fn word(&mut self, what: &str) -> Result<&'a str, String> {
+        let Some(((place, word), rest)) = self.words.split_first() else {
+            self.is_short = true;
+            return Err(format!("{what} is missing"));
+        };
+        (self.place, self.words) = (*place, rest);
         Ok(word)
     }
 
-    fn either(&mut self) -> Result<Expression, FilterError> {
+    fn either(&mut self) -> Result<Expression, String> {
         let mut left = self.both()?;
         while self.take_if(&["or", "||"]) {
             left = Expression::Or(Box::new(left), Box::new(self.both()?));
@@ -136,7 +176,7 @@ impl<'a> Parser<'a> {
         Ok(left)
     }
 
-    fn both(&mut self) -> Result<Expression, FilterError> {
+    fn both(&mut self) -> Result<Expression, String> {
         let mut left = self.one()?;
         while self.take_if(&["and", "&&"]) {
             left = Expression::And(Box::new(left), Box::new(self.one()?));
@@ -144,17 +184,19 @@ impl<'a> Parser<'a> {
         Ok(left)
     }
 
-    fn one(&mut self) -> Result<Expression, FilterError> {
+    fn one(&mut self) -> Result<Expression, String> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return Err(FilterError(format!("more than {MAX_DEPTH} levels")));
+            return Err(format!("more than {MAX_DEPTH} levels"));
         }
         let expression = if self.take_if(&["not", "!"]) {
             Expression::Not(Box::new(self.one()?))
         } else if self.take_if(&["("]) {
             let inner = self.either()?;
             if !self.take_if(&[")"]) {
-                return Err(FilterError("`)` is missing".to_owned()));
+                self.is_short = self.words.is_empty();
+                self.place = self.words.first().map_or(self.place, |(place, _)| *place);
+                return Err("`)` is missing".to_owned());
             }
             inner
         } else {
@@ -164,7 +206,7 @@ impl<'a> Parser<'a> {
         Ok(expression)
     }
 
-    fn primitive(&mut self) -> Result<Expression, FilterError> {
+    fn primitive(&mut self) -> Result<Expression, String> {
         let mut word = self.word("an expression")?;
         let end = match word {
             "src" => End::Source,
@@ -186,11 +228,10 @@ impl<'a> Parser<'a> {
             }
             "portrange" => {
                 let text = self.word("a range of ports")?;
-                let (low, high) =
-                    text.split_once('-').ok_or_else(|| FilterError(format!("`{text}` is no range N-M")))?;
+                let (low, high) = text.split_once('-').ok_or_else(|| format!("`{text}` is no range N-M"))?;
                 Ok(Expression::Ports(end, parse(low, "a port")?, parse(high, "a port")?))
             }
-            _ if end != End::Either => Err(FilterError(format!("`{word}` cannot follow src or dst"))),
+            _ if end != End::Either => Err(format!("`{word}` cannot follow src or dst")),
             "tcp" => Ok(Expression::Protocol(Protocol::TCP)),
             "udp" => Ok(Expression::Protocol(Protocol::UDP)),
             "sctp" => Ok(Expression::Protocol(Protocol::SCTP)),
@@ -201,24 +242,24 @@ impl<'a> Parser<'a> {
             }
             "ip" => Ok(Expression::Version6(false)),
             "ip6" => Ok(Expression::Version6(true)),
-            _ => Err(FilterError(format!("`{word}` is not known"))),
+            _ => Err(format!("`{word}` is not known")),
         }
     }
 }
 
-fn net(end: End, text: &str) -> Result<Expression, FilterError> {
+fn net(end: End, text: &str) -> Result<Expression, String> {
     let (address, length) =
-        text.split_once('/').ok_or_else(|| FilterError(format!("`{text}` is no net ADDRESS/LENGTH")))?;
+        text.split_once('/').ok_or_else(|| format!("`{text}` is no net ADDRESS/LENGTH"))?;
     let address: IpAddr = parse(address, "an address")?;
     let length: u32 = parse(length, "a prefix length")?;
     if length > if address.is_ipv4() { 32 } else { 128 } {
-        return Err(FilterError(format!("`{text}` has a prefix that is too long")));
+        return Err(format!("`{text}` has a prefix that is too long"));
     }
     Ok(Expression::Net(end, address, length))
 }
 
-fn parse<T: FromStr>(text: &str, what: &str) -> Result<T, FilterError> {
-    text.parse().map_err(|_| FilterError(format!("`{text}` is not {what}")))
+fn parse<T: FromStr>(text: &str, what: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("`{text}` is not {what}"))
 }
 
 #[cfg(test)]
@@ -264,17 +305,20 @@ mod tests {
 
     #[test]
     fn what_is_no_filter_is_told() {
-        for (text, part) in [
-            ("", "missing"),
-            ("prot 443", "`prot`"),
-            ("port http", "`http`"),
-            ("tcp port 443", "`port` is unexpected"),
-            ("(tcp", "`)`"),
-            ("net 10.0.0.0/33", "too long"),
-            ("src tcp", "`tcp`"),
+        for (text, part, place) in [
+            ("", "missing", 1),
+            ("prot 443", "`prot`", 1),
+            ("port http", "`http`", 6),
+            ("tcp port 443", "`port` is unexpected", 5),
+            ("(tcp", "`)`", 5),
+            ("(tcp udp)", "`)`", 6),
+            ("tcp and ", "missing", 8),
+            ("not(net 10.0.0.0/33)", "too long", 9),
+            ("src tcp", "`tcp`", 5),
         ] {
             let error = text.parse::<Filter>().unwrap_err().to_string();
             assert!(error.contains(part) && error.contains("portrange"), "{error}");
+            assert!(error.contains(&format!("at character {place}\n")), "{error}");
         }
         assert!("not ".repeat(100_000).parse::<Filter>().is_err());
     }
