@@ -1,6 +1,7 @@
 //! HTTP/1: request and status lines, and the headers that tell where the next message starts.
 
 use std::collections::VecDeque;
+use std::mem::MaybeUninit;
 
 use event::{HttpMessage, L7Message, Timestamp};
 
@@ -95,9 +96,9 @@ impl Exchange {
     }
 
     fn request(&mut self, side: Side, bytes: &[u8], time: Timestamp, context: &mut Context<'_>) -> Step {
-        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-        let mut request = httparse::Request::new(&mut headers);
-        match request.parse(bytes) {
+        let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+        let mut request = httparse::Request::new(&mut []);
+        match request.parse_with_uninit_headers(bytes, &mut headers) {
             Ok(httparse::Status::Complete(head)) => {
                 let (method, target) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
                 self.emit_request(side, method, target.as_bytes(), request.version, time, context);
@@ -130,9 +131,10 @@ impl Exchange {
     }
 
     fn response(&mut self, side: Side, bytes: &[u8], time: Timestamp, context: &mut Context<'_>) -> Step {
-        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-        let mut response = httparse::Response::new(&mut headers);
-        match response.parse(bytes) {
+        let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+        let mut response = httparse::Response::new(&mut []);
+        let config = httparse::ParserConfig::default();
+        match config.parse_response_with_uninit_headers(&mut response, bytes, &mut headers) {
             Ok(httparse::Status::Complete(head)) => {
                 let (status, version) = (response.code.unwrap_or_default(), response.version);
                 let framing = framing(response.headers);
