@@ -11,8 +11,7 @@ use crate::skip::Skip;
 /// One IP packet: whence, whither, and what it carries.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Datagram<'a> {
-    pub source: IpAddr,
-    pub destination: IpAddr,
+    pub addresses: Addresses<'a>,
     /// Of the payload: behind IPv6 extension headers and AH.
     pub protocol: Protocol,
     pub ttl: u8,
@@ -24,18 +23,36 @@ pub(crate) struct Datagram<'a> {
     pub payload: Layer<'a>,
 }
 
+/// Source and destination, as they stand in the header one after the other. They become [`IpAddr`]s once, in the place
+/// where they stay: to copy those is what a packet's dissection would spend most of its time on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Addresses<'a>(&'a [u8]);
+
+impl Addresses<'_> {
+    #[inline(always)]
+    pub fn read(self, source: &mut IpAddr, destination: &mut IpAddr) {
+        if let Some([a, b, c, d, e, f, g, h]) = self.0.first_chunk::<8>()
+            && self.0.len() == 8
+        {
+            *source = IpAddr::V4(Ipv4Addr::new(*a, *b, *c, *d));
+            *destination = IpAddr::V4(Ipv4Addr::new(*e, *f, *g, *h));
+        } else if let (Some(first), Some(last)) = (self.0.first_chunk::<16>(), self.0.last_chunk::<16>()) {
+            *source = IpAddr::V6(Ipv6Addr::from(*first));
+            *destination = IpAddr::V6(Ipv6Addr::from(*last));
+        }
+    }
+}
+
 impl Datagram<'_> {
     fn carries(&self, protocol: u8) -> bool {
         self.protocol.0 == protocol && self.fragment != Fragment::Later
     }
 
     pub fn fragment_key(&self) -> FragmentKey {
-        FragmentKey {
-            source: self.source,
-            destination: self.destination,
-            protocol: self.protocol,
-            identification: self.identification,
-        }
+        let unknown = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let (mut source, mut destination) = (unknown, unknown);
+        self.addresses.read(&mut source, &mut destination);
+        FragmentKey { source, destination, protocol: self.protocol, identification: self.identification }
     }
 }
 
@@ -75,8 +92,7 @@ fn v4(packet: Layer<'_>) -> Result<Datagram<'_>, Skip> {
     };
     let packet = packet.limit(total);
     Ok(Datagram {
-        source: IpAddr::V4(Ipv4Addr::new(header[12], header[13], header[14], header[15])),
-        destination: IpAddr::V4(Ipv4Addr::new(header[16], header[17], header[18], header[19])),
+        addresses: Addresses(&packet.captured[12..20]),
         protocol: Protocol(header[9]),
         ttl: header[8],
         length: packet.length,
@@ -97,13 +113,8 @@ fn v6(packet: Layer<'_>) -> Result<Datagram<'_>, Skip> {
         length => HEADER + length,
     };
     let packet = packet.limit(total);
-    let address = |at: usize| {
-        let octets: [u8; 16] = *header[at..].first_chunk().expect("16 bytes stand at 8 and at 24");
-        IpAddr::V6(Ipv6Addr::from(octets))
-    };
     let mut datagram = Datagram {
-        source: address(8),
-        destination: address(24),
+        addresses: Addresses(&packet.captured[8..HEADER]),
         protocol: next,
         ttl: header[7],
         length: packet.length,

@@ -1,6 +1,6 @@
 //! One captured frame to one [`Packet`].
 
-use event::{Direction, Endpoint, FiveTuple, Fragment, Packet, Tap, Timestamp};
+use event::{Direction, FiveTuple, Fragment, Packet, Tap, Timestamp};
 
 use crate::fragment::Fragments;
 use crate::ip::{self, Datagram};
@@ -68,33 +68,37 @@ impl Dissector {
     }
 
     /// The packet of a frame. Lengths come from the IP header, never from the bytes captured.
-    #[inline(always)]
     pub fn dissect<'a>(&mut self, frame: &Frame<'a>) -> Result<Dissected<'a>, Skip> {
+        let mut packet = Packet::default();
+        let payload = self.dissect_into(frame, &mut packet)?;
+        Ok(Dissected { packet, payload })
+    }
+
+    /// The same into a place of the caller's, field by field; gives the payload.
+    #[inline(always)]
+    pub fn dissect_into<'a>(&mut self, frame: &Frame<'a>, packet: &mut Packet) -> Result<&'a [u8], Skip> {
         let (layer, told) = link::network(frame.link, Layer::new(frame.captured, frame.length))?;
-        let direction = if told == Direction::Unknown { frame.direction } else { told };
         let mut datagram = ip::read(layer)?;
         if self.tunnel == Tunnel::Inner {
             datagram = self.innermost(datagram);
         }
         let transport = self.transport(&datagram)?;
-        let source = Endpoint::new(datagram.source, transport.source_port);
-        let destination = Endpoint::new(datagram.destination, transport.destination_port);
-        let packet = Packet {
-            time: frame.time,
-            arrival: frame.time,
-            interface: frame.interface,
-            direction,
-            tap: Tap::Unknown,
-            five_tuple: FiveTuple::new(source, destination, datagram.protocol),
-            l3_length: self.length(datagram.length),
-            payload_length: self.length(transport.payload_length),
-            ttl: datagram.ttl,
-            fragment: datagram.fragment,
-            gso_segments: 1,
-            gso_size: 0,
-            tcp: transport.tcp,
-        };
-        Ok(Dissected { packet, payload: transport.payload })
+        packet.time = frame.time;
+        packet.arrival = frame.time;
+        packet.interface = frame.interface;
+        packet.direction = if told == Direction::Unknown { frame.direction } else { told };
+        packet.tap = Tap::Unknown;
+        let FiveTuple { source, destination, protocol } = &mut packet.five_tuple;
+        datagram.addresses.read(&mut source.address, &mut destination.address);
+        (source.port, destination.port) = (transport.source_port, transport.destination_port);
+        *protocol = datagram.protocol;
+        packet.l3_length = self.length(datagram.length);
+        packet.payload_length = self.length(transport.payload_length);
+        packet.ttl = datagram.ttl;
+        packet.fragment = datagram.fragment;
+        (packet.gso_segments, packet.gso_size) = (1, 0);
+        packet.tcp = transport.tcp;
+        Ok(transport.payload)
     }
 
     #[inline(always)]

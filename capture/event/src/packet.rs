@@ -1,6 +1,8 @@
 //! The metadata of one packet, or of one super-packet before segmentation; never its payload.
 
-use crate::{FiveTuple, Timestamp};
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::{Endpoint, FiveTuple, Protocol, Timestamp};
 
 /// Which way a packet crossed the interface it was seen on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -109,6 +111,28 @@ pub struct Packet {
     pub tcp: Option<Tcp>,
 }
 
+impl Default for Packet {
+    /// Of which nothing is known, to be filled in.
+    fn default() -> Self {
+        const NOWHERE: Endpoint = Endpoint::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        Self {
+            time: Timestamp::UNIX_EPOCH,
+            arrival: Timestamp::UNIX_EPOCH,
+            interface: 0,
+            direction: Direction::Unknown,
+            tap: Tap::Unknown,
+            five_tuple: FiveTuple::new(NOWHERE, NOWHERE, Protocol(0)),
+            l3_length: 0,
+            payload_length: 0,
+            ttl: 0,
+            fragment: Fragment::Whole,
+            gso_segments: 1,
+            gso_size: 0,
+            tcp: None,
+        }
+    }
+}
+
 impl Packet {
     /// Bytes of IP and transport headers; what each further segment of a super-packet adds on the wire.
     pub fn header_length(&self) -> u32 {
@@ -125,7 +149,6 @@ impl Packet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Endpoint, Protocol};
 
     #[test]
     fn a_super_packet_counts_the_headers_of_all_its_segments() {
