@@ -2,8 +2,8 @@
 //! of their flow, so that the number of threads cannot change a row.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use event::{Duration, Event, L7Flow, Label, Mark, NameMap, Packet, Timestamp};
 use rayon::prelude::*;
@@ -13,7 +13,7 @@ use crate::endpoint::Endpoints;
 use crate::join::{Coverage, Joiner};
 use crate::names::Names;
 use crate::row::{Row, Surroundings, row};
-use crate::shard::{Routed, Shard, ShardCounts, ShardWindow, window_near};
+use crate::shard::{GROUP, Routed, Shard, ShardCounts, ShardWindow, window_near};
 use crate::system::{System, SystemWindow};
 
 /// Shards of the flow table; a power of two. Fixed, so that what `max_flows` closes early is the same for any
@@ -32,9 +32,6 @@ const BATCH: usize = 16 * 1024;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// And this long for the reports of application events.
 const PATIENCE_WITH_L7: Duration = Duration::from_secs(30);
-
-/// Packets whose flows are looked up at once.
-const GROUP: usize = 32;
 
 /// When a window is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,12 +115,16 @@ impl FlowId {
     }
 }
 
+/// A part of the packets that are handed over at once: by shard, and each with its place in the part.
+type Part = Vec<Vec<(u32, Routed)>>;
+
 /// Events in, windows out.
 pub struct Engine {
     config: Config,
     shards: Vec<Shard>,
     /// Scratch space.
     group: Vec<Routed>,
+    parts: Vec<Part>,
     flows: Vec<FlowId>,
     /// Windows that some shard has open.
     open: BTreeSet<i64>,
@@ -155,6 +156,7 @@ impl Engine {
             config,
             shards,
             group: Vec::new(),
+            parts: Vec::new(),
             flows: Vec::new(),
             open: BTreeSet::new(),
             closed: VecDeque::new(),
@@ -285,7 +287,7 @@ impl Engine {
             group.clear();
             group.extend(packets.iter().map(Routed::new));
             for routed in &mut group {
-                self.shards[routed.shard(shards)].look_up(routed);
+                routed.hint = self.shards[routed.shard(shards)].look_up(routed);
             }
             for (packet, routed) in packets.iter().zip(&group) {
                 let shard = routed.shard(shards);
@@ -296,16 +298,32 @@ impl Engine {
         self.group = group;
     }
 
+    /// First the packets are sorted by their shards, each thread a part of them; then each shard takes its packets
+    /// of all parts, in order.
     fn route_by_shard(&mut self, packets: &[Packet], flows: &mut Vec<FlowId>) {
         let count = self.shards.len();
-        let routed: Vec<Routed> = packets.par_iter().with_min_len(512).map(Routed::new).collect();
+        let length = packets.len().div_ceil(rayon::current_num_threads());
+        let used = packets.len().div_ceil(length);
+        self.parts.resize_with(used.max(self.parts.len()), Vec::new);
+        let parts = &mut self.parts[..used];
+        parts.par_iter_mut().zip(packets.par_chunks(length)).for_each(|(part, packets)| {
+            part.resize_with(count, Vec::new);
+            part.iter_mut().for_each(Vec::clear);
+            for (at, packet) in (0..).zip(packets) {
+                let routed = Routed::new(packet);
+                part[routed.shard(count)].push((at, routed));
+            }
+        });
         // Each is written by one shard alone.
         let found: Vec<AtomicU64> = packets.iter().map(|_| AtomicU64::new(0)).collect();
         self.shards.par_iter_mut().enumerate().for_each(|(index, shard)| {
-            for ((packet, routed), found) in packets.iter().zip(&routed).zip(&found) {
-                if routed.shard(count) == index {
-                    let flow = FlowId::new(index, shard.packet(packet, routed));
-                    found.store(u64::from(flow.birth) << 32 | u64::from(flow.place), Ordering::Relaxed);
+            let chunks = packets.chunks(length).zip(found.chunks(length));
+            for (part, (packets, found)) in parts.iter().zip(chunks) {
+                for group in part[index].chunks(GROUP) {
+                    shard.take_group(group, packets, |at, flow| {
+                        let FlowId { place, birth } = FlowId::new(index, flow);
+                        found[at].store(u64::from(birth) << 32 | u64::from(place), Ordering::Relaxed);
+                    });
                 }
             }
         });
@@ -368,12 +386,12 @@ impl Engine {
             endpoints.merge(part);
             windows.push(window);
         }
-        let order = merge(&windows);
-        if order.is_empty() {
+        let rows: usize = windows.iter().map(|window| window.flows.len()).sum();
+        if rows == 0 {
             return;
         }
         self.counts.windows += 1;
-        self.counts.rows += order.len() as u64;
+        self.counts.rows += rows as u64;
         let start = Timestamp::from_nanos(index * self.config.window.as_nanos());
         let label = self.label_of(start);
         let length = self.config.window;
@@ -392,7 +410,8 @@ impl Engine {
             affected,
             windows,
             endpoints,
-            order,
+            rows,
+            order: OnceLock::new(),
             system,
             oom_events,
             tells_drops,
@@ -475,17 +494,25 @@ impl Engine {
 /// A row's place: its shard, and its record there.
 type RowPlace = (u8, u32);
 
-/// The order of the rows of all shards, each of which is in order.
-fn merge(windows: &[ShardWindow]) -> Vec<RowPlace> {
-    let mut order: Vec<RowPlace> = Vec::with_capacity(windows.iter().map(|window| window.flows.len()).sum());
+/// Rows from which on several threads put them in order.
+const MANY_ROWS: usize = 16 * 1024;
+
+/// The rows of all shards in the order of their five-tuples.
+fn order(windows: &[ShardWindow], rows: usize) -> Vec<RowPlace> {
+    let mut order: Vec<RowPlace> = Vec::with_capacity(rows);
     for (shard, window) in (0u8..).zip(windows) {
         order.extend((0u32..).zip(&window.flows).map(|(index, _)| (shard, index)));
     }
-    // Runs that are in order are found and merged, which is what a stable sort does with them.
-    order.sort_by_cached_key(|(shard, index)| {
+    let key = |(shard, index): &RowPlace| {
         let record = &windows[usize::from(*shard)].flows[*index as usize];
         record.key.sort_key(record.initiator.into())
-    });
+    };
+    // Both are stable.
+    if rows < MANY_ROWS {
+        order.sort_by_cached_key(key);
+    } else {
+        order.par_sort_by_cached_key(key);
+    }
     order
 }
 
@@ -497,7 +524,9 @@ pub struct ClosedWindow {
     affected: Option<Arc<Affected>>,
     windows: Vec<ShardWindow>,
     endpoints: Endpoints,
-    order: Vec<RowPlace>,
+    rows: usize,
+    /// Made by who asks for a row first, which may be another thread than the one that closed the window.
+    order: OnceLock<Vec<RowPlace>>,
     system: SystemWindow,
     oom_events: Option<u64>,
     tells_drops: bool,
@@ -518,7 +547,7 @@ impl ClosedWindow {
     /// Number of rows; never 0.
     #[expect(clippy::len_without_is_empty, reason = "a window without rows is never given out")]
     pub fn len(&self) -> usize {
-        self.order.len()
+        self.rows
     }
 
     /// A row, by its place in the order. Rows may be made by several threads at once.
@@ -526,7 +555,7 @@ impl ClosedWindow {
     /// # Panics
     /// Where there is no such row.
     pub fn row(&self, place: usize) -> Row {
-        let (shard, index) = self.order[place];
+        let (shard, index) = self.order.get_or_init(|| order(&self.windows, self.rows))[place];
         let window = &self.windows[usize::from(shard)];
         let record = &window.flows[index as usize];
         let surroundings = Surroundings {

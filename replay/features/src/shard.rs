@@ -30,6 +30,10 @@ pub struct Routed {
     pub side: u8,
 }
 
+/// Rows for which a window has room from its beginning, at most.
+const EXPECTED_ROWS: usize = 4096;
+/// Packets whose flows are looked up at once.
+pub const GROUP: usize = 32;
 /// No flow was found.
 const NO_HINT: u32 = u32::MAX;
 
@@ -82,6 +86,70 @@ pub struct ShardCounts {
     pub closed_early: u64,
 }
 
+/// The segments in flight of the flows that have some: few have at a time.
+#[derive(Default)]
+struct Slab {
+    pairs: Vec<[InFlight; 2]>,
+    free: Vec<u32>,
+}
+
+impl Slab {
+    /// Times data against the ACK that covers it.
+    #[inline]
+    fn time_segment(
+        &mut self,
+        flow: &mut Flow,
+        side: usize,
+        segment: &Segment,
+        verdict: Verdict,
+        open: Option<(&mut FlowWindow, &mut SampleStore)>,
+    ) {
+        let is_repeat = Verdict(Verdict::ANY_RETRANSMISSION.0 | Verdict::OUT_OF_ORDER.0);
+        if segment.payload > 0 {
+            let in_flight = &mut self.pair(flow)[side];
+            let end = segment.sequence.wrapping_add(segment.payload);
+            if verdict.intersects(is_repeat) {
+                in_flight.sent_again(segment.sequence, end);
+            } else if !verdict.intersects(Verdict(Verdict::KEEP_ALIVE.0 | Verdict::ZERO_WINDOW_PROBE.0)) {
+                in_flight.sent(segment.time, segment.sequence, end);
+            }
+        }
+        if flow.in_flight == NO_SLOT || !segment.flags.contains(event::TcpFlags::ACK) {
+            return;
+        }
+        let pair = &mut self.pairs[flow.in_flight as usize];
+        let acked = &mut pair[1 - side];
+        match open {
+            Some((record, samples)) => {
+                acked.acked(segment.time, segment.acknowledgement, |latency| record.respond(samples, latency))
+            }
+            None => acked.acked(segment.time, segment.acknowledgement, |_| ()),
+        }
+        if pair.iter().all(InFlight::is_empty) {
+            self.release(flow);
+        }
+    }
+
+    /// The flow's own, given to it where it has none.
+    fn pair(&mut self, flow: &mut Flow) -> &mut [InFlight; 2] {
+        if flow.in_flight == NO_SLOT {
+            flow.in_flight = self.free.pop().unwrap_or_else(|| {
+                self.pairs.push(Default::default());
+                u32::try_from(self.pairs.len() - 1).expect("as many as flows at most")
+            });
+        }
+        &mut self.pairs[flow.in_flight as usize]
+    }
+
+    fn release(&mut self, flow: &mut Flow) {
+        let slot = std::mem::replace(&mut flow.in_flight, NO_SLOT);
+        if slot != NO_SLOT {
+            self.pairs[slot as usize].iter_mut().for_each(InFlight::clear);
+            self.free.push(slot);
+        }
+    }
+}
+
 /// A share of the flows.
 pub struct Shard {
     table: HashTable<u32>,
@@ -89,14 +157,15 @@ pub struct Shard {
     free_flows: Vec<u32>,
     /// Flows by the activity they had when last looked at; stale entries are put right when popped.
     least_recent: BinaryHeap<Reverse<(u64, u32)>>,
-    in_flight: Vec<[InFlight; 2]>,
-    free_in_flight: Vec<u32>,
+    in_flight: Slab,
     half_open: Vec<u32>,
     half_open_past: Vec<HalfOpen>,
     windows: VecDeque<ShardWindow>,
     /// Windows before this one are closed and take nothing more.
     closed: i64,
     last_closed: Option<i64>,
+    /// Rows of the window that was closed last: the next one is likely to have as many.
+    rows_before: usize,
     /// Length of a window in ns.
     length: i64,
     max_flows: usize,
@@ -113,13 +182,13 @@ impl Shard {
             flows: Vec::new(),
             free_flows: Vec::new(),
             least_recent: BinaryHeap::new(),
-            in_flight: Vec::new(),
-            free_in_flight: Vec::new(),
+            in_flight: Slab::default(),
             half_open: Vec::new(),
             half_open_past: Vec::new(),
             windows: VecDeque::new(),
             closed: i64::MIN,
             last_closed: None,
+            rows_before: 0,
             length,
             max_flows: max_flows.max(1),
             max_rows,
@@ -129,12 +198,11 @@ impl Shard {
     }
 
     /// Finds the flow of a packet to come, and brings what will be read of it into the cache: done for several
-    /// packets before the first of them is taken in, so that the waits for memory overlap.
-    pub fn look_up(&self, routed: &mut Routed) {
+    /// packets before the first of them is taken in, so that the waits for memory overlap. Gives the flow's place.
+    pub fn look_up(&self, routed: &Routed) -> u32 {
         let flows = &self.flows;
         let found = self.table.find(routed.hash, |index| flows[*index as usize].key == routed.key);
         if let Some(index) = found {
-            routed.hint = *index;
             let flow = &flows[*index as usize];
             std::hint::black_box((flow.touched, flow.initiator, flow.tcp.last_ack(0), flow.tcp.last_ack(1)));
             if let Some(window) = self.windows.back()
@@ -148,6 +216,24 @@ impl Shard {
                     record.errors,
                 ));
             }
+        }
+        found.copied().unwrap_or(NO_HINT)
+    }
+
+    /// Takes in some of these packets, by their places; gives each one's flow as [`Shard::packet`] does.
+    pub fn take_group(
+        &mut self,
+        group: &[(u32, Routed)],
+        packets: &[Packet],
+        mut found: impl FnMut(usize, (u32, u32)),
+    ) {
+        let mut hints = [NO_HINT; GROUP];
+        for (hint, (_, routed)) in hints.iter_mut().zip(group) {
+            *hint = self.look_up(routed);
+        }
+        for (hint, (at, routed)) in hints.into_iter().zip(group) {
+            let at = *at as usize;
+            found(at, self.packet(&packets[at], &Routed { hint, ..*routed }));
         }
     }
 
@@ -234,8 +320,9 @@ impl Shard {
             record.flow = u32::MAX;
             place = record.other;
         }
-        self.release_in_flight(index);
-        self.flows[index as usize].is_closed = true;
+        let flow = &mut self.flows[index as usize];
+        self.in_flight.release(flow);
+        flow.is_closed = true;
         if let Ok(entry) = self.table.find_entry(hash, |found| *found == index) {
             entry.remove();
         }
@@ -250,8 +337,9 @@ impl Shard {
                 self.end_zero_window(index, side, segment.time);
             }
             self.end_half_open(index, segment.time);
-            self.release_in_flight(index);
-            self.flows[index as usize].begin_again(segment.time);
+            let flow = &mut self.flows[index as usize];
+            self.in_flight.release(flow);
+            flow.begin_again(segment.time);
         }
         let flow = &mut self.flows[index as usize];
         flow.orient(segment, side);
@@ -265,18 +353,21 @@ impl Shard {
         let run = *run;
         let zero_since = flow.follow_window(segment, side, outcome.verdict);
         self.follow_handshake(index, segment);
-        let place = self.count(packet, index, side);
-        if let Some(record) = self.record(place) {
+        let (place, gap) = self.place(packet, index);
+        let flow = &mut self.flows[index as usize];
+        let mut open = open_record(&mut self.windows, place);
+        if let Some((record, _)) = &mut open {
+            note(record, flow, packet, side, gap);
             record.count_segment(packet, segment.flags, outcome.verdict, run);
             record.unique_bytes += u64::from(outcome.new_bytes);
             if let Some(completion) = completion {
                 record.completion = completion;
             }
         }
+        self.in_flight.time_segment(flow, side, segment, outcome.verdict, open);
         if let Some(since) = zero_since {
             self.spread_zero_window(index, since, segment.time);
         }
-        self.time_segment(index, side, segment, outcome.verdict, place);
     }
 
     fn datagram(&mut self, packet: &Packet, index: u32, side: usize) {
@@ -292,8 +383,10 @@ impl Shard {
         } else if flow.request != NEVER {
             latency = Some(u64::try_from(time - std::mem::replace(&mut flow.request, NEVER)).unwrap_or(0));
         }
-        let place = self.count(packet, index, side);
-        if let Some((record, samples)) = self.record_and_samples(place) {
+        let (place, gap) = self.place(packet, index);
+        let flow = &self.flows[index as usize];
+        if let Some((record, samples)) = open_record(&mut self.windows, place) {
+            note(record, flow, packet, side, gap);
             record.unique_bytes += u64::from(packet.payload_length);
             if let Some(latency) = latency {
                 record.respond(samples, latency);
@@ -301,8 +394,9 @@ impl Shard {
         }
     }
 
-    /// Counts the packet in its window; gives the flow's record there, or none where the window is closed.
-    fn count(&mut self, packet: &Packet, index: u32, side: usize) -> Place {
+    /// Where the packet counts, or nowhere where its window is closed; and the gap that it ends.
+    #[inline]
+    fn place(&mut self, packet: &Packet, index: u32) -> (Place, Option<u64>) {
         let time = packet.time.as_nanos();
         let window = window_near(time, self.length, self.windows.back().map(|window| window.index));
         let place = self.place_in(index, window);
@@ -314,20 +408,8 @@ impl Shard {
             let is_late = window < self.closed;
             self.counts.late += u64::from(is_late);
             self.counts.crowded_out += u64::from(!is_late);
-            return place;
         }
-        let (first, state) = (flow.first, flow.state());
-        let rtt = flow.tcp.initial_rtt().unwrap_or(0);
-        let direction = side ^ usize::from(flow.initiator);
-        let interface = flow.interface();
-        if let Some(record) = self.record(place) {
-            record.first = first;
-            record.state = state;
-            record.initial_rtt = rtt;
-            record.interface = interface;
-            record.count(packet, direction, gap);
-        }
-        place
+        (place, gap)
     }
 
     /// The flow's record in a window, made where there is none yet.
@@ -367,7 +449,8 @@ impl Shard {
     fn open(&mut self, index: i64) -> usize {
         let position = self.windows.partition_point(|window| window.index < index);
         if self.windows.get(position).is_none_or(|window| window.index != index) {
-            self.windows.insert(position, ShardWindow { index, ..ShardWindow::default() });
+            let flows = Vec::with_capacity(self.rows_before.min(EXPECTED_ROWS));
+            self.windows.insert(position, ShardWindow { index, flows, ..ShardWindow::default() });
         }
         position
     }
@@ -378,61 +461,6 @@ impl Shard {
 
     fn record(&mut self, place: Place) -> Option<&mut FlowWindow> {
         self.window(place.window)?.flows.get_mut(place.index as usize)
-    }
-
-    fn record_and_samples(&mut self, place: Place) -> Option<(&mut FlowWindow, &mut SampleStore)> {
-        let window = self.window(place.window)?;
-        Some((window.flows.get_mut(place.index as usize)?, &mut window.samples))
-    }
-
-    /// Times data against the ACK that covers it.
-    fn time_segment(&mut self, index: u32, side: usize, segment: &Segment, verdict: Verdict, place: Place) {
-        let flow = &mut self.flows[index as usize];
-        let is_repeat = Verdict(Verdict::ANY_RETRANSMISSION.0 | Verdict::OUT_OF_ORDER.0);
-        if segment.payload > 0 {
-            if flow.in_flight == NO_SLOT {
-                flow.in_flight = match self.free_in_flight.pop() {
-                    Some(slot) => slot,
-                    None => {
-                        self.in_flight.push(Default::default());
-                        u32::try_from(self.in_flight.len() - 1).expect("as many as flows at most")
-                    }
-                };
-            }
-            let in_flight = &mut self.in_flight[flow.in_flight as usize][side];
-            let end = segment.sequence.wrapping_add(segment.payload);
-            if verdict.intersects(is_repeat) {
-                in_flight.sent_again(segment.sequence, end);
-            } else if !verdict.intersects(Verdict(Verdict::KEEP_ALIVE.0 | Verdict::ZERO_WINDOW_PROBE.0)) {
-                in_flight.sent(segment.time, segment.sequence, end);
-            }
-        }
-        let flow = &self.flows[index as usize];
-        if flow.in_flight == NO_SLOT || !segment.flags.contains(event::TcpFlags::ACK) {
-            return;
-        }
-        let pair = &mut self.in_flight[flow.in_flight as usize];
-        let window = window_of(&mut self.windows, place.window);
-        if let Some(window) = window
-            && let Some(record) = window.flows.get_mut(place.index as usize)
-        {
-            pair[1 - side].acked(segment.time, segment.acknowledgement, |latency| {
-                record.respond(&mut window.samples, latency);
-            });
-        } else {
-            pair[1 - side].acked(segment.time, segment.acknowledgement, |_| ());
-        }
-        if pair.iter().all(InFlight::is_empty) {
-            self.release_in_flight(index);
-        }
-    }
-
-    fn release_in_flight(&mut self, index: u32) {
-        let slot = std::mem::replace(&mut self.flows[index as usize].in_flight, NO_SLOT);
-        if slot != NO_SLOT {
-            self.in_flight[slot as usize].iter_mut().for_each(InFlight::clear);
-            self.free_in_flight.push(slot);
-        }
     }
 
     fn end_zero_window(&mut self, index: u32, side: usize, time: i64) {
@@ -533,7 +561,7 @@ impl Shard {
         self.windows.iter().map(|window| window.flows.len()).sum()
     }
 
-    /// Takes a window out, its rows in order. `seen` is the latest time of any event: nothing is known of what
+    /// Takes a window out. `seen` is the latest time of any event: nothing is known of what
     /// came after it. `take_no_more` refuses packets that would open the window again.
     pub fn close(&mut self, index: i64, seen: i64, take_no_more: bool) -> (ShardWindow, Endpoints) {
         if take_no_more {
@@ -550,7 +578,7 @@ impl Shard {
             add_to_endpoint(&mut endpoints, record);
         }
         self.count_half_open((index + 1) * self.length, &mut endpoints);
-        window.flows.sort_unstable_by_key(|record| record.key.sort_key(record.initiator.into()));
+        self.rows_before = window.flows.len();
         (window, endpoints)
     }
 
@@ -604,7 +632,27 @@ pub fn window_near(time: i64, length: i64, probable: Option<i64>) -> i64 {
     }
 }
 
-#[inline]
+/// The record at a place and its window's samples, where that window is open.
+#[inline(always)]
+fn open_record(
+    windows: &mut VecDeque<ShardWindow>,
+    place: Place,
+) -> Option<(&mut FlowWindow, &mut SampleStore)> {
+    let window = window_of(windows, place.window)?;
+    Some((window.flows.get_mut(place.index as usize)?, &mut window.samples))
+}
+
+/// Counts a packet in its flow's record.
+#[inline(always)]
+fn note(record: &mut FlowWindow, flow: &Flow, packet: &Packet, side: usize, gap: Option<u64>) {
+    record.first = flow.first;
+    record.state = flow.state();
+    record.initial_rtt = flow.tcp.initial_rtt().unwrap_or(0);
+    record.interface = flow.interface();
+    record.count(packet, side ^ usize::from(flow.initiator), gap);
+}
+
+#[inline(always)]
 fn window_of(windows: &mut VecDeque<ShardWindow>, index: i64) -> Option<&mut ShardWindow> {
     // Nearly every packet belongs to the newest window.
     let newest = windows.back()?.index;
@@ -630,4 +678,17 @@ fn add_to_endpoint(endpoints: &mut Endpoints, record: &FlowWindow) {
 fn overlap(since: i64, until: i64, window: i64, length: i64) -> u64 {
     let start = window * length;
     u64::try_from(until.min(start + length) - since.max(start)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a flow takes while it is remembered, with its record in one open window, and no samples.
+    #[test]
+    fn a_flow_takes_less_than_a_kibibyte() {
+        let in_tables = 2 * size_of::<u32>() + size_of::<Reverse<(u64, u32)>>();
+        let whole = size_of::<Flow>() + size_of::<FlowWindow>() + size_of::<[InFlight; 2]>() + in_tables;
+        assert!(whole < 1024, "{whole} bytes");
+    }
 }
