@@ -45,6 +45,22 @@ pub enum Item<'a> {
     Affected(Timestamp, Option<Affected>),
 }
 
+impl Item<'_> {
+    /// Given away: packets that are lent are copied into `room`.
+    fn taken(self, room: &mut Batch) -> Item<'static> {
+        match self {
+            Self::Packets(packets) => {
+                room.copy_from(packets);
+                Item::Taken(std::mem::take(room))
+            }
+            Self::Taken(batch) => Item::Taken(batch),
+            Self::Event(event) => Item::Event(event),
+            Self::Label(time, label) => Item::Label(time, label),
+            Self::Affected(time, affected) => Item::Affected(time, affected),
+        }
+    }
+}
+
 /// The first bytes of every MCAP file.
 const MCAP_MAGIC: [u8; 8] = *b"\x89MCAP0\r\n";
 
@@ -71,6 +87,7 @@ pub enum Input {
 impl Input {
     /// Opens a file, or standard input by the name `-`.
     pub fn open(path: &Path, args: &Args, interrupt: &Interrupt) -> Result<Self> {
+        let path = if args.follow { &follow::first(path) } else { path };
         let (name, mut source) = if args.follow {
             let file = Follow::open(path, interrupt.clone());
             let file = file.with_context(|| format!("cannot open {}", path.display()))?;
@@ -85,12 +102,12 @@ impl Input {
             let told = Told {
                 label: args.label.is_none(),
                 affected: args.labels == Labels::Affected,
-                is_unfinished: args.follow,
+                follow: args.follow.then(|| interrupt.clone()),
             };
             Self::Recording(Box::new(RecordingInput::open(source, &name, args.window, told)?))
         } else {
-            let with_payload = !args.no_l7;
-            Self::Capture(Box::new(CaptureInput::open(source, &name, args.tunnel.into(), with_payload)?))
+            let (with_payload, tunnel) = (!args.no_l7, args.tunnel.into());
+            Self::Capture(Box::new(CaptureInput::open(source, &name, tunnel, with_payload, args.follow)?))
         })
     }
 
@@ -106,6 +123,14 @@ impl Input {
             Self::Capture(capture) => Ok(capture.next()),
             Self::Recording(recording) => recording.next(),
             Self::Hubble(hubble) => hubble.next(),
+        }
+    }
+
+    /// The same, given away; `room` is an emptied batch whose memory may be used again.
+    pub fn next_taken(&mut self, room: &mut Batch) -> Result<Option<Item<'static>>> {
+        match self {
+            Self::Capture(capture) => Ok(capture.next_taken(room)),
+            other => Ok(other.next()?.map(|item| item.taken(room))),
         }
     }
 
@@ -133,11 +158,12 @@ impl Input {
         }
     }
 
-    pub fn report(&self) -> Report {
+    /// What became of it: one report for each file.
+    pub fn reports(&self) -> Vec<Report> {
         match self {
-            Self::Capture(capture) => capture.report(),
-            Self::Recording(recording) => recording.report(),
-            Self::Hubble(hubble) => hubble.report(),
+            Self::Capture(capture) => vec![capture.report()],
+            Self::Recording(recording) => recording.reports(),
+            Self::Hubble(hubble) => vec![hubble.report()],
         }
     }
 }

@@ -217,6 +217,42 @@ fn a_recording_that_is_being_written_is_followed() {
     assert_eq!(text, String::from_utf8_lossy(&whole.stdout));
 }
 
+/// A recorder that begins a new file now and then: the rows are those of one file that holds everything.
+#[test]
+fn files_that_follow_each_other_are_followed() {
+    use std::io::{BufRead as _, BufReader, Read as _};
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let events = events();
+    write(&path("whole.mcap"), None, &events);
+    let want = replay(&[path("whole.mcap").to_str().unwrap(), "--as-live"]);
+    let (first, rest) = events.split_at(1_200);
+    let (second, third) = rest.split_at(400);
+    write(&path("a-00001.mcap"), None, first);
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_replay"))
+        .args(["--follow", path("a.mcap").to_str().unwrap()])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It has read the first file, and waits for the next.
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut text = String::new();
+    for _ in 0..8 {
+        output.read_line(&mut text).unwrap();
+    }
+    // The label in force stands in each file, as the recorder writes it.
+    write(&path("a-00002.mcap"), Some(Label(2)), second);
+    write(&path("a-00003.mcap"), Some(Label(2)), third);
+    output.read_to_string(&mut text).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert_eq!(text, String::from_utf8_lossy(&want.stdout));
+    assert!(said.contains("going on with") && said.contains("a-00003.mcap has ended, and no file"), "{said}");
+    assert_eq!(said.matches(" read, ").count(), 3, "a line for each file: {said}");
+}
+
 #[test]
 fn following_ends_with_ctrl_c_and_gives_what_was_written() {
     use std::io::{BufRead as _, BufReader, Read as _};

@@ -5,30 +5,44 @@ use std::thread::ScopedJoinHandle;
 
 use anyhow::{Result, anyhow};
 
-use super::{Batch, Item, Merge};
+use super::{BATCH, Batch, Item, Merge};
 
-/// Batches that may be read ahead; bounds the memory.
-const AHEAD: usize = 4;
+/// Packets, and items, that are handed over at once: each handing over may wake a thread.
+const PACKETS: usize = 4 * BATCH;
+const ITEMS: usize = 64;
+/// Times so many that may be read ahead; bounds the memory.
+const AHEAD: usize = 2;
 
 /// The items of an input that another thread reads.
 pub struct Ahead<'scope> {
-    items: Receiver<Item<'static>>,
+    items: Receiver<Vec<Item<'static>>>,
+    /// What was handed over and not taken.
+    here: std::vec::IntoIter<Item<'static>>,
     /// Where emptied batches go back to be filled again.
     emptied: SyncSender<Batch>,
     reader: ScopedJoinHandle<'scope, (Merge, Result<()>)>,
 }
 
 impl<'scope> Ahead<'scope> {
-    pub fn start<'env>(scope: &'scope std::thread::Scope<'scope, 'env>, inputs: Merge) -> Self {
+    /// `is_live`: somebody waits for each item.
+    pub fn start<'env>(
+        scope: &'scope std::thread::Scope<'scope, 'env>,
+        inputs: Merge,
+        is_live: bool,
+    ) -> Self {
         let (to, items) = sync_channel(AHEAD);
-        let (emptied, back) = sync_channel(2 * AHEAD);
-        let reader = scope.spawn(move || read(inputs, &to, &back));
-        Self { items, emptied, reader }
+        let (emptied, back) = sync_channel(ITEMS);
+        let items_at_once = if is_live { 1 } else { ITEMS };
+        let reader = scope.spawn(move || read(inputs, items_at_once, &to, &back));
+        Self { items, here: Vec::new().into_iter(), emptied, reader }
     }
 
     /// The next packets or event; nothing at the end, or where reading failed, of which [`Ahead::finish`] tells.
     pub fn next(&mut self) -> Option<Item<'static>> {
-        self.items.recv().ok()
+        if self.here.len() == 0 {
+            self.here = self.items.recv().ok()?.into_iter();
+        }
+        self.here.next()
     }
 
     /// Gives a batch back.
@@ -45,24 +59,38 @@ impl<'scope> Ahead<'scope> {
     }
 }
 
-fn read(mut inputs: Merge, to: &SyncSender<Item<'static>>, back: &Receiver<Batch>) -> (Merge, Result<()>) {
+fn read(
+    mut inputs: Merge,
+    items_at_once: usize,
+    to: &SyncSender<Vec<Item<'static>>>,
+    back: &Receiver<Batch>,
+) -> (Merge, Result<()>) {
+    let mut room = Batch::default();
     loop {
-        let item = match inputs.next() {
-            Ok(None) => return (inputs, Ok(())),
-            Err(error) => return (inputs, Err(error)),
-            Ok(Some(Item::Packets(packets))) => {
-                let mut taken = back.try_recv().unwrap_or_default();
-                taken.copy_from(packets);
-                Item::Taken(taken)
+        // Whether there is more.
+        let mut outcome = Ok(true);
+        let (mut items, mut packets) = (Vec::new(), 0);
+        while items.len() < items_at_once && packets < PACKETS && matches!(outcome, Ok(true)) {
+            if room.is_unused() {
+                room = back.try_recv().unwrap_or_default();
             }
-            Ok(Some(Item::Taken(batch))) => Item::Taken(batch),
-            Ok(Some(Item::Event(event))) => Item::Event(event),
-            Ok(Some(Item::Label(time, label))) => Item::Label(time, label),
-            Ok(Some(Item::Affected(time, affected))) => Item::Affected(time, affected),
-        };
-        if to.send(item).is_err() {
-            // The other side has seen enough.
-            return (inputs, Ok(()));
+            outcome = match inputs.next_taken(&mut room) {
+                Ok(Some(item)) => {
+                    if let Item::Taken(batch) = &item {
+                        packets += batch.packets.len();
+                    }
+                    items.push(item);
+                    Ok(true)
+                }
+                Ok(None) => Ok(false),
+                Err(error) => Err(error),
+            };
+        }
+        // Where nobody takes them, the other side has seen enough.
+        let is_taken = to.send(items).is_ok();
+        match outcome {
+            Ok(true) if is_taken => {}
+            outcome => return (inputs, outcome.map(drop)),
         }
     }
 }

@@ -41,17 +41,53 @@ impl Batch {
     /// Adds a packet, and its payload where it is known. A batch has a span for all of its packets or for none.
     #[inline]
     pub fn push(&mut self, packet: &Packet, payload: Option<&[u8]>) {
+        self.add_span(packet.five_tuple.protocol, payload);
+        self.packets.push(*packet);
+    }
+
+    /// Begins anew with places for so many packets, to be filled in where they stand. What was in them does not
+    /// matter, so that a batch that is used again is not written twice.
+    pub fn begin(&mut self, places: usize) {
+        self.packets.resize(places, Packet::default());
+        self.spans.clear();
+        self.bytes.clear();
+    }
+
+    /// The place to be filled in next, where there is one left.
+    #[inline]
+    pub fn place(&mut self) -> Option<&mut Packet> {
+        self.packets.get_mut(self.spans.len())
+    }
+
+    /// Keeps what was filled in.
+    #[inline]
+    pub fn keep(&mut self, payload: Option<&[u8]>) {
+        let protocol = self.packets[self.spans.len()].five_tuple.protocol;
+        self.add_span(protocol, payload);
+    }
+
+    /// Gives up the places that were not filled in.
+    pub fn end(&mut self) {
+        self.packets.truncate(self.spans.len());
+    }
+
+    #[inline]
+    fn add_span(&mut self, protocol: Protocol, payload: Option<&[u8]>) {
         let span = payload.map_or(Span::UNKNOWN, |payload| {
             let start = self.bytes.len();
             // Messages are read from these two alone.
-            if matches!(packet.five_tuple.protocol, Protocol::TCP | Protocol::UDP) {
+            if !payload.is_empty() && matches!(protocol, Protocol::TCP | Protocol::UDP) {
                 self.bytes.extend_from_slice(payload);
             }
             let place = |at| u32::try_from(at).expect("a batch of packets is below 4 GiB");
             Span { start: place(start), end: place(self.bytes.len()) }
         });
         self.spans.push(span);
-        self.packets.push(*packet);
+    }
+
+    /// Whether it has no memory to be used again.
+    pub fn is_unused(&self) -> bool {
+        self.packets.capacity() == 0
     }
 
     /// Takes over what is lent.

@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use anyhow::Result;
-use dissect::{Capture, Damage};
+use dissect::{Capture, Damage, DamageKind};
 use event::Direction;
 
 use super::{BATCH, Batch, Item, Report};
@@ -14,6 +14,8 @@ pub struct CaptureInput {
     batch: Batch,
     /// Whether payload is wanted.
     with_payload: bool,
+    /// That it ends in mid-packet is no damage: it is still being written.
+    is_unfinished: bool,
     damage: Option<Damage>,
 }
 
@@ -23,28 +25,43 @@ impl CaptureInput {
         name: &str,
         tunnel: dissect::Tunnel,
         with_payload: bool,
+        is_unfinished: bool,
     ) -> Result<Self> {
         let capture = Capture::new(source, name, tunnel)?;
-        Ok(Self { capture, batch: Batch::default(), with_payload, damage: None })
+        Ok(Self { capture, batch: Batch::default(), with_payload, is_unfinished, damage: None })
     }
 
     /// The next packets; nothing at the end, or where the file is damaged.
     pub fn next(&mut self) -> Option<Item<'_>> {
-        let (capture, batch) = (&mut self.capture, &mut self.batch);
-        batch.clear();
-        while batch.packets.len() < BATCH && self.damage.is_none() {
-            match capture.next() {
-                Ok(Some(mut seen)) => {
+        self.fill();
+        (!self.batch.packets.is_empty()).then(|| Item::Packets(self.batch.lend()))
+    }
+
+    /// The same, given away in exchange for an emptied batch.
+    pub fn next_taken(&mut self, room: &mut Batch) -> Option<Item<'static>> {
+        std::mem::swap(&mut self.batch, room);
+        self.fill();
+        (!self.batch.packets.is_empty()).then(|| Item::Taken(std::mem::take(&mut self.batch)))
+    }
+
+    fn fill(&mut self) {
+        self.batch.begin(BATCH);
+        while let Some(packet) = self.batch.place() {
+            match self.capture.next_into(packet) {
+                Ok(Some(payload)) => {
                     // A capture holds what its maker chose to capture: every packet of it counts, whichever
                     // interfaces and directions it was seen at.
-                    seen.packet.direction = Direction::Unknown;
-                    batch.push(&seen.packet, self.with_payload.then_some(seen.payload));
+                    packet.direction = Direction::Unknown;
+                    self.batch.keep(self.with_payload.then_some(payload));
                 }
                 Ok(None) => break,
-                Err(damage) => self.damage = Some(damage),
+                Err(damage) => {
+                    self.damage = Some(damage);
+                    break;
+                }
             }
         }
-        (!batch.packets.is_empty()).then(|| Item::Packets(batch.lend()))
+        self.batch.end();
     }
 
     pub fn report(&self) -> Report {
@@ -57,13 +74,20 @@ impl CaptureInput {
         };
         remark(counts.clock_steps_back, "times the clock stepped back");
         remark(counts.untimed, "packets without a time of their own, taken at that of the packet before");
+        let mut damage = self.damage.as_ref();
+        if let Some(Damage { offset, kind: DamageKind::Cut { .. }, .. }) = damage
+            && self.is_unfinished
+        {
+            remarks.push(format!("followed up to byte {offset}"));
+            damage = None;
+        }
         Report {
             name: self.capture.name().to_owned(),
             read: counts.read,
             used: counts.used,
             skipped: counts.skipped.iter().map(|(reason, count)| (reason.to_string(), count)).collect(),
             remarks,
-            damage: self.damage.iter().map(ToString::to_string).collect(),
+            damage: damage.iter().map(ToString::to_string).collect(),
         }
     }
 }

@@ -80,7 +80,15 @@ impl Merge {
         Ok((!self.merged.packets.is_empty()).then(|| Item::Packets(self.merged.lend())))
     }
 
+    /// The same, given away; `room` is an emptied batch whose memory may be used again.
+    pub fn next_taken(&mut self, room: &mut Batch) -> Result<Option<Item<'static>>> {
+        if let [only] = self.inputs.as_mut_slice() {
+            return only.input.next_taken(room);
+        }
+        Ok(self.next()?.map(|item| item.taken(room)))
+    }
+
     pub fn reports(&self) -> Vec<Report> {
-        self.inputs.iter().map(|input| input.input.report()).collect()
+        self.inputs.iter().flat_map(|input| input.input.reports()).collect()
     }
 }
