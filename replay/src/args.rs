@@ -123,7 +123,9 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_flows: u32,
 
-    /// Threads to use; the rows do not depend on it [default: the cores there are]
+    /// Processors to keep busy; the rows do not depend on it [default: the cores there are]
+    ///
+    /// 1: one thread does everything. From 2 on reading and writing have threads of their own.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
 

@@ -4,6 +4,7 @@ mod arrow;
 mod csv;
 mod parquet;
 mod pcapng;
+mod sink;
 mod table;
 
 use std::io::{self, BufWriter, IsTerminal as _, Write};
@@ -13,6 +14,7 @@ use features::ClosedWindow;
 
 pub use csv::Csv;
 pub use pcapng::Pcapng;
+pub use sink::Sink;
 pub use table::About;
 
 use crate::args::{Args, Format};

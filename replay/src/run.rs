@@ -13,7 +13,7 @@ use features::{Closing, Config, Engine, FlowId};
 use crate::args::{Args, Command};
 use crate::coverage::CoverageFile;
 use crate::input::{self, Ahead, Batch, Input, Item, Merge, Packets};
-use crate::output::{Output, Pcapng};
+use crate::output::{Output, Pcapng, Sink};
 use crate::schema;
 use crate::select::Select;
 use crate::stats::Stats;
@@ -31,21 +31,44 @@ pub fn run(args: &Args) -> Result<Exit> {
         }
         Some(Command::Stats(stats)) => {
             let summary = |name| Stats::new(name, stats.window, stats.top.into(), stats.json);
-            in_threads(args.threads, || {
-                replay(&stats.reading(), |name, _| Ok(Output::Stats(Box::new(summary(name)))))
+            in_threads(args, |threads| {
+                replay(&stats.reading(), threads, |name, _| Ok(Output::Stats(Box::new(summary(name)))))
             })
         }
         None if args.to_pcapng.is_some() => export(args),
-        None => in_threads(args.threads, || replay(args, |name, node| Output::open(args, name, node))),
+        None => {
+            in_threads(args, |threads| replay(args, threads, |name, node| Output::open(args, name, node)))
+        }
     }
 }
 
-fn in_threads(threads: Option<u16>, work: impl FnOnce() -> Result<Exit> + Send) -> Result<Exit> {
-    let mut pool = rayon::ThreadPoolBuilder::new();
-    if let Some(threads) = threads {
-        pool = pool.num_threads(threads.into());
+/// The threads that a run has, at least one.
+///
+/// One does everything. With two, reading and writing each have a thread beside the one that computes, which has the
+/// most to do: together they keep two processors busy. What is more than that computes too.
+#[derive(Clone, Copy)]
+struct Threads(usize);
+
+impl Threads {
+    fn computing(self) -> usize {
+        self.0.saturating_sub(1).max(1)
     }
-    pool.build().context("cannot start threads")?.install(work)
+
+    /// Making rows takes about a third of what computing takes.
+    fn writing(self) -> usize {
+        self.0.div_ceil(4)
+    }
+
+    fn has_stages(self) -> bool {
+        self.0 > 1
+    }
+}
+
+fn in_threads(args: &Args, work: impl FnOnce(Threads) -> Result<Exit> + Send) -> Result<Exit> {
+    let there_are = || std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = Threads(args.threads.map_or_else(there_are, usize::from));
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.computing());
+    pool.build().context("cannot start threads")?.install(|| work(threads))
 }
 
 /// The inputs that were asked for, and the name that their rows go by.
@@ -59,37 +82,55 @@ fn open(args: &Args, interrupt: &Interrupt) -> Result<(Vec<Input>, String)> {
 }
 
 /// Inputs through the engine to the output.
-fn replay(args: &Args, output: impl FnOnce(String, &str) -> Result<Output>) -> Result<Exit> {
+fn replay(
+    args: &Args,
+    threads: Threads,
+    output: impl FnOnce(String, &str) -> Result<Output>,
+) -> Result<Exit> {
     let interrupt = Interrupt::install().context("cannot listen to signals")?;
     let (inputs, name) = open(args, &interrupt)?;
-    let output = output(name, inputs.first().map_or("", Input::node))?;
+    let mut output = output(name, inputs.first().map_or("", Input::node))?;
+    if args.follow {
+        output.flush()?;
+    }
+    // A summary takes in what is no row, too.
+    let is_apart = threads.has_stages() && !matches!(output, Output::Stats(_));
+    let sink = if is_apart {
+        Sink::apart(output, args.follow, threads.writing())?
+    } else {
+        Sink::here(output, args.follow)
+    };
     let names = names(args, &inputs)?;
     let mut work = Work {
         engine: Engine::new(config(args)),
         flows: Vec::new(),
         l7: (!args.no_l7).then(|| L7::new(L7Options { redact: args.redact, ..L7Options::default() })),
         found: Vec::new(),
-        output,
+        sink,
         coverage: args.coverage.as_deref().map(CoverageFile::create).transpose()?,
         select: Select::new(args),
         is_live: args.follow,
         interrupt,
     };
     names.into_iter().for_each(|names| work.engine.set_names(names));
-    if args.follow {
-        work.output.flush()?;
-    }
     let inputs = Merge::new(inputs);
-    let inputs =
-        if rayon::current_num_threads() > 1 { work.read_ahead(inputs)? } else { work.read_inline(inputs)? };
+    let read = if threads.has_stages() { work.read_ahead(inputs) } else { work.read_inline(inputs) };
+    let inputs = match read {
+        Ok(inputs) => inputs,
+        Err(error) => {
+            // What was computed before is written all the same.
+            drop(work.sink.finish());
+            return Err(error);
+        }
+    };
     work.end()?;
     let left_out = (work.select.packets, work.select.flows);
     let l7 = work.l7.map(|l7| l7.counts()).unwrap_or_default();
     let engine = work.engine.counts();
-    if let Output::Stats(stats) = &mut work.output {
+    if let Some(stats) = work.sink.stats() {
         stats.flows = engine.flows;
     }
-    work.output.finish()?;
+    work.sink.finish()?.finish()?;
     Ok(Summary { inputs: inputs.reports(), left_out, l7, engine }.tell())
 }
 
@@ -147,7 +188,7 @@ struct Work {
     l7: Option<L7>,
     /// Messages read from payload that the engine is to have next.
     found: Vec<L7Flow>,
-    output: Output,
+    sink: Sink,
     coverage: Option<CoverageFile>,
     select: Select,
     /// Whether somebody waits for each row.
@@ -169,7 +210,7 @@ impl Work {
 
     fn read_ahead(&mut self, inputs: Merge) -> Result<Merge> {
         std::thread::scope(|scope| {
-            let mut ahead = Ahead::start(scope, inputs);
+            let mut ahead = Ahead::start(scope, inputs, self.is_live);
             while let Some(item) = ahead.next() {
                 if let Some(emptied) = self.take(item) {
                     ahead.give_back(emptied);
@@ -192,7 +233,7 @@ impl Work {
                 return Some(batch);
             }
             Item::Event(event) => {
-                if let (Output::Stats(stats), Event::L7(flow)) = (&mut self.output, &event) {
+                if let (Some(stats), Event::L7(flow)) = (self.sink.stats(), &event) {
                     stats.message(flow);
                 }
                 self.engine.push(&event);
@@ -223,7 +264,7 @@ impl Work {
 
     fn push_found(&mut self) {
         for flow in self.found.drain(..) {
-            if let Output::Stats(stats) = &mut self.output {
+            if let Some(stats) = self.sink.stats() {
                 stats.message(&flow);
             }
             self.engine.push_flow(flow);
@@ -242,18 +283,17 @@ impl Work {
     }
 
     fn drain(&mut self) -> Result<()> {
-        let mut has_written = false;
         while let Some(window) = self.engine.next_closed() {
-            self.output.write(&window)?;
-            has_written = true;
+            self.sink.write(window)?;
         }
         let covered = self.engine.take_coverage();
-        if let Some(coverage) = &mut self.coverage {
+        if let Some(coverage) = &mut self.coverage
+            && !covered.is_empty()
+        {
             coverage.write(&covered)?;
-        }
-        if has_written && self.is_live {
-            self.output.flush()?;
-            self.coverage.as_mut().map_or(Ok(()), CoverageFile::flush)?;
+            if self.is_live {
+                coverage.flush()?;
+            }
         }
         Ok(())
     }

@@ -28,9 +28,18 @@ pub struct Args {
     #[arg(long, value_name = "PATH")]
     python: Option<PathBuf>,
 
-    /// Leave out what tells of one program's growth from 1,000 to 1,000,000 flows
-    #[arg(long)]
-    no_growth: bool,
+    /// One of the tables alone
+    #[arg(long, value_enum)]
+    only: Option<Table>,
+}
+
+/// The tables of the page.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Table {
+    /// `replay` and its peers on one input
+    Peers,
+    /// What a packet costs with 1,000 to 1,000,000 flows
+    Growth,
 }
 
 /// A program that reads the input.
@@ -56,22 +65,28 @@ pub fn run(args: &Args) -> Result<Exit> {
     let replay = release(&["replay"])?.join("replay");
     let folder = root().join("target/bench");
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    if args.only != Some(Table::Growth) {
+        peers(args, &replay, &folder)?;
+    }
+    if args.only != Some(Table::Peers) {
+        growth(args, &replay, &folder)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn peers(args: &Args, replay: &Path, folder: &Path) -> Result<()> {
     let pcap = folder.join("replay.pcap");
-    let made = input::make(&replay, &folder, &pcap)?;
+    let made = input::make(replay, folder, &pcap)?;
     let recording = folder.join("replay.mcap");
     input::record(&pcap, &recording)?;
-    let mut contenders = contenders(args, &replay, &folder, &pcap, &recording)?;
+    let mut contenders = contenders(args, replay, folder, &pcap, &recording)?;
     // Side by side, so that what else the machine does falls on all alike.
     for round in 0..args.runs {
         for contender in contenders.iter_mut().filter(|contender| round < contender.runs) {
             contender.figures.push(measure(&contender.command, None)?);
         }
     }
-    print(&contenders, &made)?;
-    if !args.no_growth {
-        growth(args, &replay, &folder)?;
-    }
-    Ok(Exit::Done)
+    print(&contenders, &made)
 }
 
 fn contenders(
