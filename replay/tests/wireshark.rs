@@ -168,7 +168,7 @@ fn figures(file: &Path, truth: &serde_json::Value) -> Figures {
     let judged = by_us(file);
     let duplicates = judged.values().filter(|(flags, _)| flags.contains("duplicate_ack")).count() as u64;
     // To the microsecond. The truth tells of the first 40 connections of a file.
-    let rtts: BTreeSet<i64> = judged.values().filter_map(|(_, rtt)| Some((*rtt)? / 1_000)).collect();
+    let rtts: BTreeSet<i64> = judged.values().filter_map(|(_, rtt)| Some(((*rtt)? + 500) / 1_000)).collect();
     let timed = truth["initial_rtt_s"].as_object().unwrap();
     let same = |rtt: &&serde_json::Value| rtts.contains(&((rtt.as_f64().unwrap() * 1e6).round() as i64));
     vec![
