@@ -47,7 +47,7 @@ pub fn run(stage: &Stage) -> anyhow::Result<()> {
     }
     let bodies = stage.folder.join("webhooks.jsonl");
     let receiver = std::env::current_exe().context("this program has no path")?;
-    let infer = "infer --model model.flm --iface server0";
+    let infer = "infer --model model.flm --iface server0 --l7 dns,http";
     // The shell becomes infer, which the lab asks to stop; the receiver ends with the node.
     let with = format!(
         "'{}' receive {ADDRESS} > '{}' & exec '{}'/{infer} --webhook http://{ADDRESS}/ > verdicts.jsonl",
@@ -56,10 +56,10 @@ pub fn run(stage: &Stage) -> anyhow::Result<()> {
         stage.programs.display()
     );
     say(&format!(
-        "$ lab run --fault packet-loss --severity high --duration {SECONDS} --with \"{infer} --webhook http://{ADDRESS}/\""
+        "$ lab run --fault syn-flood --severity high --duration {SECONDS} --with \"{infer} --webhook http://{ADDRESS}/\""
     ))?;
     let mut lab = stage.program("lab");
-    lab.args(["run", "--fault", "packet-loss", "--severity", "high", "--seed", "7"]);
+    lab.args(["run", "--fault", "syn-flood", "--severity", "high", "--seed", "7"]);
     lab.args(["--duration", SECONDS, "--with", &with]);
     let output = lab.output().context("cannot start lab")?;
     let said = String::from_utf8_lossy(&output.stderr);
