@@ -24,18 +24,24 @@ const DEPTH: u32 = 12;
 const CLASSES: u16 = 12;
 
 fn main() {
-    println!(
-        "forest of {TREES} trees of depth {DEPTH}, {CLASSES} classes; times are wall time unless said otherwise"
-    );
-    for rows in [1_000, 10_000, 100_000] {
-        lag(rows);
+    let committed = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/default.flm");
+    let built_in = || Model::load(committed.as_ref()).unwrap();
+    let models: [(String, &dyn Fn() -> Model); 2] = [
+        (format!("forest of {TREES} trees of depth {DEPTH}, {CLASSES} classes"), &forest),
+        ("the model that is built in".to_owned(), &built_in),
+    ];
+    for (name, model) in models {
+        println!("{name}; times are wall time unless said otherwise");
+        for rows in [1_000, 10_000, 100_000] {
+            lag(rows, model());
+        }
+        share(model());
     }
-    share();
 }
 
 /// From the packet that closes a window to its verdicts, explained and tallied.
-fn lag(rows: u32) {
-    let mut pipeline = pipeline(rows as usize * 2);
+fn lag(rows: u32, model: Model) {
+    let mut pipeline = pipeline(rows as usize * 2, model);
     let mut delays = Vec::new();
     let mut judged = 0;
     for window in 0..8 {
@@ -56,8 +62,8 @@ fn lag(rows: u32) {
 }
 
 /// A minute of 10,000 packets a second over 500 flows.
-fn share() {
-    let mut pipeline = pipeline(100_000);
+fn share(model: Model) {
+    let mut pipeline = pipeline(100_000, model);
     let mut judged = 0;
     let begin = cpu_time();
     for second in 0..60i64 {
@@ -129,8 +135,8 @@ fn packet(nanos: i64, five_tuple: FiveTuple, sequence: u32) -> Packet {
     }
 }
 
-fn pipeline(max_flows: usize) -> Pipeline {
-    let classifier = Classifier::new(forest(), Doubts { margin: 0.0, outside: 1.0 }).unwrap();
+fn pipeline(max_flows: usize, model: Model) -> Pipeline {
+    let classifier = Classifier::new(model, Doubts { margin: 0.0, outside: 1.0 }).unwrap();
     let length = classifier.window();
     let tracker = Tracker::new("bench", length, IncidentSettings::default(), StormSettings::default());
     let settings = Settings { lateness: event::Duration::from_secs(1), explained: 32, max_flows };
