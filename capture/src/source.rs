@@ -1,5 +1,6 @@
 //! The inputs of a recording: one file each, all of them polled by whoever records.
 
+mod background;
 pub mod hubble;
 pub mod kernel;
 pub mod kubernetes;

@@ -12,13 +12,12 @@ mod seen;
 
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use event::{Event, Loss, LossCause, Timestamp};
-use tokio::sync::oneshot;
 
 use crate::Clock;
+use crate::source::background::Background;
 use crate::source::{Error, Source};
 pub use address::{Address, EnvironmentError, ParseAddressError, Tls};
 use follow::Follower;
@@ -91,11 +90,10 @@ const MAX_BATCH: usize = 1 << 14;
 
 /// Follows Hubble until it is stopped.
 pub struct Hubble {
+    /// Declared before the queue that it fills: it ends first.
+    follower: Background,
     events: Receiver<Event>,
     shared: Arc<Shared>,
-    /// Dropped to stop the thread.
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
     clock: Clock,
     handed_over: u64,
 }
@@ -141,21 +139,12 @@ impl Hubble {
     /// # Errors
     /// [`Error::Thread`].
     pub fn start(options: Options, clock: Clock) -> Result<Self, Error> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(Error::Thread)?;
         let (queue, events) = sync_channel(options.queue);
-        let (stop, stopped) = oneshot::channel::<()>();
         let shared = Arc::new(Shared::default());
         let follower = Follower::new(options, clock, queue, Arc::clone(&shared));
-        // What the client says goes where its starter's words go.
-        let log = tracing::dispatcher::get_default(Clone::clone);
-        let thread = std::thread::Builder::new()
-            .name("hubble".to_owned())
-            .spawn(move || {
-                tracing::dispatcher::with_default(&log, || runtime.block_on(follower.run(stopped)));
-            })
-            .map_err(Error::Thread)?;
-        Ok(Self { events, shared, stop: Some(stop), thread: Some(thread), clock, handed_over: 0 })
+        let follower =
+            Background::start("hubble", "the client of Hubble", move |stopped| follower.run(stopped))?;
+        Ok(Self { follower, events, shared, clock, handed_over: 0 })
     }
 
     /// What became of the messages until now. Exact once [`Source::stop`] has returned.
@@ -191,15 +180,6 @@ impl Hubble {
         }));
         1
     }
-
-    fn join(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the client of Hubble failed");
-        }
-    }
 }
 
 impl Source for Hubble {
@@ -208,14 +188,8 @@ impl Source for Hubble {
     }
 
     fn stop(&mut self, take: &mut dyn FnMut(Event)) -> Result<(), Error> {
-        self.join();
+        self.follower.stop();
         self.hand_over(usize::MAX, take);
         Ok(())
-    }
-}
-
-impl Drop for Hubble {
-    fn drop(&mut self) {
-        self.join();
     }
 }

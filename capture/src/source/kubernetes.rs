@@ -6,12 +6,11 @@ mod holders;
 
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 
 use event::Event;
-use tokio::sync::oneshot;
 
 use crate::Clock;
+use crate::source::background::Background;
 use crate::source::{Error, Source};
 use follow::Follower;
 
@@ -47,11 +46,10 @@ pub struct Counters {
 
 /// Follows pods and services until it is stopped.
 pub struct Kubernetes {
+    /// Declared before the queue that it fills: it ends first.
+    follower: Background,
     events: Receiver<Event>,
     counters: Arc<Mutex<Counters>>,
-    /// Dropped to stop the thread.
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Kubernetes {
@@ -60,36 +58,18 @@ impl Kubernetes {
     /// # Errors
     /// [`Error::Thread`].
     pub fn start(options: Options, clock: Clock) -> Result<Self, Error> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(Error::Thread)?;
         let (queue, events) = sync_channel(QUEUE);
-        let (stop, stopped) = oneshot::channel::<()>();
         let counters = Arc::new(Mutex::default());
         let follower = Follower::new(options, clock, queue, Arc::clone(&counters));
-        // What it says goes where its starter's words go.
-        let log = tracing::dispatcher::get_default(Clone::clone);
-        let thread = std::thread::Builder::new()
-            .name("kubernetes".to_owned())
-            .spawn(move || {
-                tracing::dispatcher::with_default(&log, || runtime.block_on(follower.run(stopped)));
-            })
-            .map_err(Error::Thread)?;
-        Ok(Self { events, counters, stop: Some(stop), thread: Some(thread) })
+        let follower =
+            Background::start("kubernetes", "the watch on Kubernetes", move |stopped| follower.run(stopped))?;
+        Ok(Self { follower, events, counters })
     }
 
     /// What is known until now.
     pub fn counters(&self) -> Counters {
         // Counters hold no invariant that a panic could have broken.
         *self.counters.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn join(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the watch on Kubernetes failed");
-        }
     }
 }
 
@@ -99,14 +79,8 @@ impl Source for Kubernetes {
     }
 
     fn stop(&mut self, take: &mut dyn FnMut(Event)) -> Result<(), Error> {
-        self.join();
+        self.follower.stop();
         self.events.try_iter().for_each(take);
         Ok(())
-    }
-}
-
-impl Drop for Kubernetes {
-    fn drop(&mut self) {
-        self.join();
     }
 }
