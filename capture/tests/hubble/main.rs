@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 mod certificates;
+mod log;
 mod server;
 
 use std::collections::BTreeSet;
@@ -16,6 +17,7 @@ use event::{Event, L7Flow, L7Message, Loss, LossCause};
 use hubble::proto::{GetFlowsResponse, NodeStatus, Timestamp};
 
 use certificates::Authority;
+use log::said;
 use server::{Agent, Running, ServerTls, flow, lost};
 
 /// Far more than any of it takes, on a machine that is busy too.
@@ -209,37 +211,13 @@ fn any_certificate_will_do_where_that_is_asked_for() {
 
 /// What the log says while a client meets this server, until it has said it.
 fn complaint(address: Address, tls: Tls, part: &str) -> String {
-    let log = Log::default();
-    let text = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || log.clone()).finish();
-    let _guard = tracing::dispatcher::set_default(&tracing::Dispatch::new(subscriber));
-    tracing::callsite::rebuild_interest_cache();
-    let mut client = Client::start(address, tls);
-    client.until(part, |_| text.text().contains(part));
-    std::thread::sleep(Duration::from_millis(300));
-    client.stop();
-    assert_eq!(client.flows, []);
-    text.text()
-}
-
-#[derive(Clone, Default)]
-struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+    said(|log| {
+        let mut client = Client::start(address, tls);
+        client.until(part, |_| log.text().contains(part));
+        std::thread::sleep(Duration::from_millis(300));
+        client.stop();
+        assert_eq!(client.flows, []);
+    })
 }
 
 #[test]

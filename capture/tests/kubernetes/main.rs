@@ -5,6 +5,8 @@
 
 #[path = "../hubble/certificates.rs"]
 mod certificates;
+#[path = "../hubble/log.rs"]
+mod log;
 mod server;
 
 use std::time::{Duration, Instant};
@@ -16,6 +18,7 @@ use event::{Event, NameOrigin, Naming, Timestamp};
 use serde_json::{Value, json};
 
 use certificates::Authority;
+use log::said;
 use server::{Cluster, TOKEN};
 
 /// Far more than any of it takes, on a machine that is busy too: the pauses between attempts grow up to 30 s.
@@ -275,37 +278,6 @@ fn a_server_that_goes_is_found_again() {
     served.running = Some(served.cluster.serve(served.port, &served.pair));
     watch.until_name("10.1.0.2", "shop/two/");
     watch.stop();
-}
-
-/// What the log says while `meanwhile` runs.
-fn said(meanwhile: impl FnOnce(&Log)) -> String {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    let _guard = tracing::dispatcher::set_default(&tracing::Dispatch::new(subscriber));
-    tracing::callsite::rebuild_interest_cache();
-    meanwhile(&log);
-    log.text()
-}
-
-#[derive(Clone, Default)]
-struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 #[test]
