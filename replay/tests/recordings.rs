@@ -4,7 +4,9 @@
 
 mod program;
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use event::{
     Direction, Duration, Endpoint, Event, FiveTuple, Fragment, Label, Mark, Node, Packet, Protocol,
@@ -184,10 +186,38 @@ fn what_is_no_capture_is_told_by_name() {
     assert_eq!(replay(&["--window", "0"]).code, 2);
 }
 
+/// `replay --follow` at work, whose first rows have come.
+struct Followed {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    text: String,
+}
+
+impl Followed {
+    fn start(path: &Path) -> Self {
+        let mut replay = Command::new(env!("CARGO_BIN_EXE_replay"));
+        replay.arg("--follow").arg(path).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = replay.spawn().unwrap();
+        let (mut output, mut text) = (BufReader::new(child.stdout.take().unwrap()), String::new());
+        for _ in 0..8 {
+            output.read_line(&mut text).unwrap();
+        }
+        Self { child, output, text }
+    }
+
+    /// All rows, and what it said, when it has ended well.
+    fn end(mut self) -> (String, String) {
+        self.output.read_to_string(&mut self.text).unwrap();
+        let output = self.child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        (self.text, said)
+    }
+}
+
 /// The rows of a recording that is followed while it is written, slower than it is read.
 #[test]
 fn a_recording_that_is_being_written_is_followed() {
-    use std::io::{BufRead as _, BufReader, Read as _};
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.mcap");
     let header = Header { node: "test".into(), ..Header::default() };
@@ -197,22 +227,11 @@ fn a_recording_that_is_being_written_is_followed() {
     let (first, rest) = events.split_at(1_200);
     first.iter().for_each(|event| writer.write(event).unwrap());
     writer.flush().unwrap();
-    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_replay"))
-        .args(["--follow", path.to_str().unwrap()])
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
     // The first window's rows come while the file has no end.
-    let mut output = BufReader::new(child.stdout.take().unwrap());
-    let mut text = String::new();
-    for _ in 0..8 {
-        output.read_line(&mut text).unwrap();
-    }
+    let followed = Followed::start(&path);
     rest.iter().for_each(|event| writer.write(event).unwrap());
     writer.finish().unwrap();
-    output.read_to_string(&mut text).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let (text, _) = followed.end();
     let whole = replay(&[path.to_str().unwrap(), "--as-live"]);
     assert_eq!(text, String::from_utf8_lossy(&whole.stdout));
 }
@@ -220,7 +239,6 @@ fn a_recording_that_is_being_written_is_followed() {
 /// A recorder that begins a new file now and then: the rows are those of one file that holds everything.
 #[test]
 fn files_that_follow_each_other_are_followed() {
-    use std::io::{BufRead as _, BufReader, Read as _};
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     let events = events();
@@ -229,25 +247,12 @@ fn files_that_follow_each_other_are_followed() {
     let (first, rest) = events.split_at(1_200);
     let (second, third) = rest.split_at(400);
     write(&path("a-00001.mcap"), None, first);
-    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_replay"))
-        .args(["--follow", path("a.mcap").to_str().unwrap()])
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
     // It has read the first file, and waits for the next.
-    let mut output = BufReader::new(child.stdout.take().unwrap());
-    let mut text = String::new();
-    for _ in 0..8 {
-        output.read_line(&mut text).unwrap();
-    }
+    let followed = Followed::start(&path("a.mcap"));
     // The label in force stands in each file, as the recorder writes it.
     write(&path("a-00002.mcap"), Some(Label(2)), second);
     write(&path("a-00003.mcap"), Some(Label(2)), third);
-    output.read_to_string(&mut text).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(0), "{said}");
+    let (text, said) = followed.end();
     assert_eq!(text, String::from_utf8_lossy(&want.stdout));
     assert!(said.contains("going on with") && said.contains("a-00003.mcap has ended, and no file"), "{said}");
     assert_eq!(said.matches(" read, ").count(), 3, "a line for each file: {said}");
@@ -255,28 +260,17 @@ fn files_that_follow_each_other_are_followed() {
 
 #[test]
 fn following_ends_with_ctrl_c_and_gives_what_was_written() {
-    use std::io::{BufRead as _, BufReader, Read as _};
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.mcap");
     let mut writer = Writer::create(&path, &Header::default(), Options::default()).unwrap();
     events().iter().for_each(|event| writer.write(event).unwrap());
     writer.flush().unwrap();
-    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_replay"))
-        .args(["--follow", path.to_str().unwrap()])
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut output = BufReader::new(child.stdout.take().unwrap());
-    let mut text = String::new();
-    for _ in 0..8 {
-        output.read_line(&mut text).unwrap();
-    }
-    let killed = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(killed.success());
-    let mut rest = String::new();
-    output.read_to_string(&mut rest).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let followed = Followed::start(&path);
+    let text = followed.text.clone();
+    let id = followed.child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    let (all, _) = followed.end();
+    let rest = all.strip_prefix(&text).unwrap();
     writer.finish().unwrap();
     // How far it had read is chance; the windows that were closed are whole, and so is the last line.
     let whole = replay(&[path.to_str().unwrap(), "--as-live"]);
