@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -38,6 +39,11 @@ pub fn programs() -> anyhow::Result<PathBuf> {
     succeed(&mut command)?;
     let this = env::current_exe().context("this program has no path")?;
     Ok(this.parent().context("this program is in no folder")?.to_owned())
+}
+
+/// Prints a line of what was asked for.
+pub fn say(line: &str) -> anyhow::Result<()> {
+    writeln!(io::stdout(), "{line}").context("cannot write to stdout")
 }
 
 /// Runs a command to its end.

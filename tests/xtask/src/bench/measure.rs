@@ -1,11 +1,17 @@
 //! What every benchmark needs: release builds, medians, and the name of the machine.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 
 use crate::workspace::{cargo, root, succeed};
+
+/// A program that has not begun by then never will.
+const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// Builds programs with the release profile; the folder that holds them.
 pub fn release(packages: &[&str]) -> anyhow::Result<PathBuf> {
@@ -19,6 +25,47 @@ pub fn release(packages: &[&str]) -> anyhow::Result<PathBuf> {
     let folder = root().join(target).join("release");
     ensure!(folder.is_dir(), "cargo built, but {} is not there", folder.display());
     Ok(folder)
+}
+
+/// Programs of ours, to be measured.
+#[derive(clap::Args)]
+pub struct Programs {
+    /// Use the programs in this folder instead of building them
+    #[arg(long = "programs", value_name = "FOLDER")]
+    made: Option<PathBuf>,
+}
+
+impl Programs {
+    /// The folder that holds them; without one of the user's they are built.
+    pub fn folder(&self, packages: &[&str]) -> anyhow::Result<PathBuf> {
+        match &self.made {
+            Some(folder) => folder.canonicalize().with_context(|| format!("no {}", folder.display())),
+            None => release(packages),
+        }
+    }
+}
+
+/// Where benchmarks write.
+pub fn scratch() -> anyhow::Result<PathBuf> {
+    let folder = root().join("target/bench");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// Waits until a program's log holds one of these texts; an error where it ends before, or takes too long.
+pub fn wait_for(child: &mut Child, log: &Path, texts: &[&str]) -> anyhow::Result<()> {
+    let limit = Instant::now() + START_LIMIT;
+    loop {
+        let said = fs::read_to_string(log).unwrap_or_default();
+        if texts.iter().any(|text| said.contains(text)) {
+            return Ok(());
+        }
+        if let Some(status) = child.try_wait().context("cannot ask whether it runs")? {
+            bail!("it ended with {status}: {said}");
+        }
+        ensure!(Instant::now() < limit, "it does not begin: {said}");
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// What a running process has taken until now.

@@ -8,7 +8,8 @@ use anyhow::Context as _;
 use cli::Exit;
 
 use super::receiver::Receiver;
-use super::{Stage, indented, say};
+use super::{Stage, indented};
+use crate::workspace::say;
 
 /// Where the receiver listens, on the loopback of the lab's server node.
 const ADDRESS: &str = "127.0.0.1:9000";

@@ -5,7 +5,6 @@ mod receiver;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -13,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use cli::Exit;
 
-use crate::workspace::{programs, root};
+use crate::workspace::{programs, root, say};
 pub use live::{Receive, receive};
 use receiver::Receiver;
 
@@ -230,8 +229,4 @@ fn indented(text: &str) -> anyhow::Result<()> {
         .lines()
         .filter(|line| !line.trim().is_empty())
         .try_for_each(|line| say(&cut(&format!("  {line}"))))
-}
-
-fn say(line: &str) -> anyhow::Result<()> {
-    writeln!(io::stdout(), "{line}").context("cannot write to stdout")
 }

@@ -7,9 +7,10 @@ use std::process::Command;
 use anyhow::{Context as _, ensure};
 
 use super::recorder::counts;
-use super::{Args, Stage, say};
+use super::{Args, Stage};
 use crate::bench::measure::median;
 use crate::bench::wire::output;
+use crate::workspace::say;
 
 /// Seconds of a run: enough that the file's frame weighs little.
 const SECONDS: &str = "20";

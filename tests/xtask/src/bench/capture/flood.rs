@@ -9,9 +9,10 @@ use anyhow::{Context as _, ensure};
 use cli::Exit;
 
 use super::recorder::{Kind, Recorder, Usage};
-use super::{Args, Stage, say};
+use super::{Args, Stage};
 use crate::bench::measure::median;
 use crate::bench::wire::{End, NOBODY, Wire, output};
+use crate::workspace::say;
 
 /// Bytes after the headers of Ethernet, IPv4 and UDP that make 64.
 const PAYLOAD: usize = 22;

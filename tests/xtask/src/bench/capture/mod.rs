@@ -5,14 +5,13 @@ mod flood;
 mod recorder;
 mod throughput;
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use cli::Exit;
 
-use super::measure::{machine, release};
-use crate::workspace::{cargo, root, succeed};
+use super::measure::{Programs, machine, scratch};
+use crate::workspace::{cargo, say, succeed};
 pub use flood::{Flood, flood};
 
 /// Prints the tables of docs/src/capture-cost.md. Needs root, tcpdump, iperf3, zstd, ip, ethtool and nsenter. Traffic
@@ -23,9 +22,8 @@ pub struct Args {
     #[arg(value_enum)]
     parts: Vec<Part>,
 
-    /// Use the programs in this folder instead of building them
-    #[arg(long, value_name = "FOLDER")]
-    programs: Option<PathBuf>,
+    #[command(flatten)]
+    programs: Programs,
 
     /// Rounds of each measurement; the median counts
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..100))]
@@ -57,13 +55,7 @@ struct Stage {
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let is_wanted = |part| args.parts.is_empty() || args.parts.contains(&part);
     ensure!(Path::new("/proc/self/ns/net").exists(), "needs Linux");
-    let programs = match &args.programs {
-        Some(folder) => folder.canonicalize().with_context(|| format!("no {}", folder.display()))?,
-        None => release(&["capture", "lab"])?,
-    };
-    let stage = Stage { programs, folder: root().join("target/bench") };
-    std::fs::create_dir_all(&stage.folder)
-        .with_context(|| format!("cannot create {}", stage.folder.display()))?;
+    let stage = Stage { programs: args.programs.folder(&["capture", "lab"])?, folder: scratch()? };
     say(&format!("On {}.\n", machine()?))?;
     if is_wanted(Part::Kernel) {
         // The kernel's time by BPF_PROG_TEST_RUN.
@@ -79,8 +71,4 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         disk::run(&stage, args)?;
     }
     Ok(Exit::Done)
-}
-
-fn say(line: &str) -> anyhow::Result<()> {
-    writeln!(std::io::stdout(), "{line}").context("cannot write to stdout")
 }

@@ -3,13 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 
 use super::Stage;
-use crate::bench::measure::{Taken, taken};
+use crate::bench::measure::{Taken, taken, wait_for};
 use crate::bench::wire::{End, Wire, output};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,25 +80,13 @@ impl Recorder {
         // nsenter becomes the program.
         let mut recorder =
             Self { kind, pid: child.id(), child: Some(child), file, log, started: Usage::default() };
-        recorder.wait_for("record")?;
+        if let Some(child) = &mut recorder.child {
+            // Both name their interface when they record.
+            wait_for(child, &recorder.log, &["recording right0", "listening on right0"])
+                .with_context(|| format!("{} does not record", kind.name()))?;
+        }
         recorder.started = recorder.usage()?;
         Ok(Some(recorder))
-    }
-
-    /// Waits until it says that it records: both name their interface then.
-    fn wait_for(&mut self, what: &str) -> anyhow::Result<()> {
-        let limit = Instant::now() + Duration::from_secs(30);
-        while Instant::now() < limit {
-            let said = fs::read_to_string(&self.log).unwrap_or_default();
-            if said.contains("recording right0") || said.contains("listening on right0") {
-                return Ok(());
-            }
-            if self.child.as_mut().is_none_or(|child| child.try_wait().is_ok_and(|ended| ended.is_some())) {
-                bail!("{} does not {what}: {said}", self.kind.name());
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-        bail!("{} does not {what}", self.kind.name());
     }
 
     /// What it has used until now.

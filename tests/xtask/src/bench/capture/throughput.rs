@@ -8,9 +8,10 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use super::recorder::{Kind, Recorder};
-use super::{Args, Stage, say};
+use super::{Args, Stage};
 use crate::bench::measure::median;
 use crate::bench::wire::{End, Wire, output};
+use crate::workspace::say;
 
 pub fn run(stage: &Stage, args: &Args) -> anyhow::Result<()> {
     say(&format!(

@@ -1,7 +1,8 @@
 //! Normal traffic of the lab, in which nothing is to be told.
 
+use super::Stage;
 use super::watch::watch;
-use super::{Stage, say};
+use crate::workspace::say;
 
 /// Both workloads, half of the time each.
 const WORKLOADS: [&str; 2] = ["web", "batch"];

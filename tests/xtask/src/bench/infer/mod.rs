@@ -5,14 +5,13 @@ mod load;
 mod timeline;
 mod watch;
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use cli::Exit;
 
-use super::measure::{machine, release};
-use crate::workspace::{cargo, root, succeed};
+use super::measure::{Programs, machine, scratch};
+use crate::workspace::{cargo, say, succeed};
 
 /// Prints the tables of docs/src/infer-speed.md. Needs root and what `lab doctor` names. Traffic stays between
 /// network namespaces that are made for it and removed after it.
@@ -22,9 +21,8 @@ pub struct Args {
     #[arg(value_enum)]
     parts: Vec<Part>,
 
-    /// Use the programs in this folder instead of building them
-    #[arg(long, value_name = "FOLDER")]
-    programs: Option<PathBuf>,
+    #[command(flatten)]
+    programs: Programs,
 
     /// Judge by this model instead of the built-in one
     #[arg(long, value_name = "FILE")]
@@ -61,14 +59,9 @@ struct Stage {
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let is_wanted = |part| args.parts.is_empty() || args.parts.contains(&part);
     let absolute = |path: &PathBuf| path.canonicalize().with_context(|| format!("no {}", path.display()));
-    let programs = match &args.programs {
-        Some(folder) => absolute(folder)?,
-        None => release(&["capture", "infer", "lab"])?,
-    };
+    let programs = args.programs.folder(&["capture", "infer", "lab"])?;
     let model = args.model.as_ref().map(absolute).transpose()?;
-    let stage = Stage { programs, folder: root().join("target/bench"), model };
-    std::fs::create_dir_all(&stage.folder)
-        .with_context(|| format!("cannot create {}", stage.folder.display()))?;
+    let stage = Stage { programs, folder: scratch()?, model };
     say(&format!("On {}.\n", machine()?))?;
     if is_wanted(Part::Window) {
         succeed(cargo().args(["bench", "--locked", "--quiet", "--package", "infer", "--bench", "window"]))?;
@@ -83,8 +76,4 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         calm::run(&stage, args.calm)?;
     }
     Ok(Exit::Done)
-}
-
-fn say(line: &str) -> anyhow::Result<()> {
-    writeln!(std::io::stdout(), "{line}").context("cannot write to stdout")
 }

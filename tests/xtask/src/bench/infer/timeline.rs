@@ -4,8 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use event::Fault;
 
+use super::Stage;
 use super::watch::{Watched, time, watch};
-use super::{Stage, say};
+use crate::workspace::say;
 
 /// Five windows and more with the fault, and what a resolve takes: six windows and more without it.
 const LASTS: &str = "40";

@@ -13,8 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use cli::Exit;
 use nix::sys::resource::{UsageWho, getrusage};
 
-use super::measure::{machine, median, release};
-use crate::workspace::root;
+use super::measure::{machine, median, release, scratch};
 
 /// Prints the tables of docs/src/replay-speed.md. Peers run where they are installed: softflowd and libpcap-dev from
 /// Debian, nfstream from PyPI
@@ -63,8 +62,7 @@ struct Figures {
 
 pub fn run(args: &Args) -> Result<Exit> {
     let replay = release(&["replay"])?.join("replay");
-    let folder = root().join("target/bench");
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let folder = scratch()?;
     if args.only != Some(Table::Growth) {
         peers(args, &replay, &folder)?;
     }
