@@ -14,8 +14,7 @@ use event::Fault;
 use features::Feature;
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
-use super::netem::Netem;
-use super::{Dose, Injection, Recipe};
+use super::{Dose, Injection, Recipe, netem};
 use crate::evidence::Evidence;
 use crate::load::{Session, connect};
 use crate::scene::Scene;
@@ -185,27 +184,25 @@ impl Injection for Relay {
 
 /// Delays of the kernel's emulator of networks.
 struct Emulated {
-    netem: Netem,
-    /// ms.
-    mean: f64,
+    mean_ms: f64,
 }
 
 fn emulated(scene: &mut Scene, mut dose: Dose) -> Result<Box<dyn Injection>> {
     let (mean, deviation) = dose.severity.of(DELAY);
     let mean = mean * dose.draw.between(0.8, 1.25);
     // Slowly varying, so that few packets overtake others.
-    let netem = Netem::start(scene, &format!("limit {RELAY_LIMIT} delay {mean:.1}ms {deviation:.1}ms 75%"))?;
-    Ok(Box::new(Emulated { netem, mean }))
+    netem::start(scene, &format!("limit {RELAY_LIMIT} delay {mean:.1}ms {deviation:.1}ms 75%"))?;
+    Ok(Box::new(Emulated { mean_ms: mean }))
 }
 
 impl Injection for Emulated {
     fn end(self: Box<Self>, scene: &mut Scene) -> Result<Evidence> {
         // While the delay is on: the lab's own measurement, there and back.
         let (mean, deviation) = round_trips(scene)?;
-        let passed = self.netem.end(scene)?;
+        let passed = netem::end(scene)?;
         let mut evidence = Evidence::default();
         evidence.at_least("packets_delayed", passed.packets, 50);
-        evidence.at_least("round_trip_mean_us", micros(mean), micros(self.mean));
+        evidence.at_least("round_trip_mean_us", micros(mean), micros(self.mean_ms));
         evidence.at_least("round_trip_deviation_us", micros(deviation), 1_000);
         // Drops would make this packet loss.
         evidence.at_most("netem_drops", passed.drops, 0);

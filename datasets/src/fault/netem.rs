@@ -7,9 +7,6 @@ use crate::scene::Scene;
 
 const DEVICES: [&str; 2] = ["client0", "server0"];
 
-/// It is on.
-pub struct Netem(());
-
 /// What it did, in both directions.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Passed {
@@ -17,30 +14,28 @@ pub struct Passed {
     pub drops: u64,
 }
 
-impl Netem {
-    /// What it shall do, in the words of tc-netem(8).
-    pub fn start(scene: &Scene, what: &str) -> Result<Self> {
-        for device in DEVICES {
-            let line = format!("tc qdisc add dev {device} root netem {what}");
-            scene.topology.router.run(&line).context(
-                "this kernel may lack netem (modprobe sch_netem); the other mechanisms do without it",
-            )?;
-        }
-        Ok(Self(()))
+/// What it shall do from now on, in the words of tc-netem(8).
+pub fn start(scene: &Scene, what: &str) -> Result<()> {
+    for device in DEVICES {
+        let line = format!("tc qdisc add dev {device} root netem {what}");
+        scene
+            .topology
+            .router
+            .run(&line)
+            .context("this kernel may lack netem (modprobe sch_netem); the other mechanisms do without it")?;
     }
+    Ok(())
+}
 
-    pub fn end(self, scene: &Scene) -> Result<Passed> {
-        let mut passed = Passed::default();
-        for device in DEVICES {
-            let router = &scene.topology.router;
-            let json = router.run(&format!("tc -j -s qdisc show dev {device}"))?;
-            let found: Vec<Value> =
-                serde_json::from_str(&json).context("cannot parse the output of tc -j")?;
-            let netem = found.iter().find(|one| one["kind"] == "netem").context("netem is gone")?;
-            passed.packets += netem["packets"].as_u64().unwrap_or_default();
-            passed.drops += netem["drops"].as_u64().unwrap_or_default();
-            router.run(&format!("tc qdisc del dev {device} root"))?;
-        }
-        Ok(passed)
+pub fn end(scene: &Scene) -> Result<Passed> {
+    let (router, mut passed) = (&scene.topology.router, Passed::default());
+    for device in DEVICES {
+        let json = router.run(&format!("tc -j -s qdisc show dev {device}"))?;
+        let found: Vec<Value> = serde_json::from_str(&json).context("cannot parse the output of tc -j")?;
+        let netem = found.iter().find(|one| one["kind"] == "netem").context("netem is gone")?;
+        passed.packets += netem["packets"].as_u64().unwrap_or_default();
+        passed.drops += netem["drops"].as_u64().unwrap_or_default();
+        router.run(&format!("tc qdisc del dev {device} root"))?;
     }
+    Ok(passed)
 }

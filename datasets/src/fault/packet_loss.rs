@@ -7,8 +7,7 @@ use anyhow::{Context as _, Result};
 use event::Fault;
 use features::Feature;
 
-use super::netem::Netem;
-use super::{Dose, Injection, Recipe};
+use super::{Dose, Injection, Recipe, netem};
 use crate::counters::Counters;
 use crate::evidence::Evidence;
 use crate::scene::Scene;
@@ -39,10 +38,9 @@ fn inject(scene: &mut Scene, mut dose: Dose) -> Result<Box<dyn Injection>> {
     let (low, high) = dose.severity.of(PER_MILLE);
     let share = dose.draw.between(low, high) / 1000.0;
     if dose.mechanism == "netem" {
-        return Ok(Box::new(EmulatedLoss {
-            before: Counters::read(&scene.topology.server)?,
-            netem: Netem::start(scene, &format!("loss {:.2}%", share * 100.0))?,
-        }));
+        let before = Counters::read(&scene.topology.server)?;
+        netem::start(scene, &format!("loss {:.2}%", share * 100.0))?;
+        return Ok(Box::new(EmulatedLoss { before }));
     }
     let choose = match dose.mechanism {
         "bursty" => {
@@ -60,13 +58,12 @@ fn inject(scene: &mut Scene, mut dose: Dose) -> Result<Box<dyn Injection>> {
 
 struct EmulatedLoss {
     before: Counters,
-    netem: Netem,
 }
 
 impl Injection for EmulatedLoss {
     fn end(self: Box<Self>, scene: &mut Scene) -> Result<Evidence> {
         let after = Counters::read(&scene.topology.server)?;
-        let passed = self.netem.end(scene)?;
+        let passed = netem::end(scene)?;
         let mut evidence = Evidence::default();
         evidence.at_least("netem_dropped", passed.drops, LEAST_DROPS);
         evidence.at_least("retransmitted", after.since(&self.before, "Tcp.RetransSegs"), 1);
