@@ -6,9 +6,9 @@ use event::{Duration, Timestamp};
 use nix::sys::time::TimeValLike as _;
 use nix::time::{ClockId, clock_gettime};
 
-/// Times of kernel records and of their arrival. The wall clock is read once, at the start: a step of it
-/// afterwards moves nothing. Times are told in microseconds. Time stands still while the machine is suspended: the kernel's clock that goes on
-/// costs every packet a tenth more.
+/// Times of kernel records and of their arrival. The wall clock is read once, at the start: a step of it afterwards
+/// moves nothing. Times are told in microseconds. Time stands still while the machine is suspended: the kernel's
+/// clock that goes on costs every packet a tenth more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clock {
     monotonic: Duration,
