@@ -4,14 +4,16 @@ mod input;
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use cli::Exit;
 use nix::sys::resource::{UsageWho, getrusage};
+use nix::time::clock_getcpuclockid;
+use nix::unistd::Pid;
 
 use super::measure::{machine, median, release, scratch};
 
@@ -81,7 +83,7 @@ fn peers(args: &Args, replay: &Path, folder: &Path) -> Result<()> {
     // Side by side, so that what else the machine does falls on all alike.
     for round in 0..args.runs {
         for contender in contenders.iter_mut().filter(|contender| round < contender.runs) {
-            contender.figures.push(measure(&contender.command, None)?);
+            contender.figures.push(measure(&contender.command)?);
         }
     }
     print(&contenders, &made)
@@ -164,21 +166,26 @@ fn nfstream(args: &Args, folder: &Path) -> Option<PathBuf> {
     None
 }
 
-/// One run, with the input on stdin where one is given.
-fn measure(command: &[OsString], stdin: Option<File>) -> Result<Figures> {
+/// One run.
+fn measure(command: &[OsString]) -> Result<Figures> {
     let processor = || -> Result<f64> {
         let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
         let seconds = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
         Ok(seconds(usage.user_time()) + seconds(usage.system_time()))
     };
     let (before, start) = (processor()?, Instant::now());
-    let mut child = Command::new(&command[0])
-        .args(&command[1..])
-        .stdin(stdin.map_or_else(Stdio::null, Stdio::from))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .with_context(|| format!("cannot start {}", command[0].display()))?;
+    let memory = wait(&mut start_it(command, Stdio::null())?)?;
+    Ok(Figures { processor: processor()? - before, wall: start.elapsed().as_secs_f64(), memory })
+}
+
+fn start_it(command: &[OsString], stdin: Stdio) -> Result<Child> {
+    let mut program = Command::new(&command[0]);
+    program.args(&command[1..]).stdin(stdin).stdout(Stdio::null()).stderr(Stdio::null());
+    program.spawn().with_context(|| format!("cannot start {}", command[0].display()))
+}
+
+/// Waits for the end; gives the most memory that was in use, in MB.
+fn wait(child: &mut Child) -> Result<f64> {
     let status = format!("/proc/{}/status", child.id());
     let mut memory = 0.0;
     let ended = loop {
@@ -188,8 +195,8 @@ fn measure(command: &[OsString], stdin: Option<File>) -> Result<Figures> {
         memory = most_memory(&status).unwrap_or(memory);
         std::thread::sleep(Duration::from_millis(5));
     };
-    ensure!(ended.success(), "{} ended with {ended}", command[0].display());
-    Ok(Figures { processor: processor()? - before, wall: start.elapsed().as_secs_f64(), memory })
+    ensure!(ended.success(), "the program ended with {ended}");
+    Ok(memory)
 }
 
 /// In MB; gone with the process.
@@ -224,36 +231,46 @@ fn print(contenders: &[Contender], input: &input::Input) -> Result<()> {
     Ok(())
 }
 
-/// What one more packet costs, by the number of flows: two files of the same flows and rows, one with twice the
-/// packets, so that the rows' cost stands in both.
+/// What one more packet costs, by the number of flows.
 fn growth(args: &Args, replay: &Path, folder: &Path) -> Result<()> {
     const PACKETS: u32 = 8_000_000;
     let mut out = std::io::stdout();
     writeln!(out, "\n| flows | ns per packet | memory MB | bytes of memory per flow |\n|---|---|---|---|")?;
+    let command: Vec<OsString> = [replay.as_os_str().to_owned()]
+        .into_iter()
+        .chain(
+            ["-qq", "--threads", "1", "--window", "86400", "--max-flows", "2000000", "-"].map(OsString::from),
+        )
+        .collect();
     let mut least = None;
     for flows in [1_000, 10_000, 100_000, 1_000_000] {
         let path = folder.join("flows.pcap");
         let half = input::make_flows(&path, flows, PACKETS)?;
-        let short = folder.join("half.pcap");
-        std::fs::copy(&path, &short).context("cannot copy the input")?;
-        File::options().write(true).open(&short)?.set_len(half)?;
-        let command: Vec<OsString> = [replay.as_os_str().to_owned()]
-            .into_iter()
-            .chain(["-qq", "--threads", "1", "--window", "86400", "-"].map(OsString::from))
-            .collect();
-        let (mut whole, mut halves) = (Vec::new(), Vec::new());
-        for _ in 0..args.runs {
-            whole.push(measure(&command, Some(File::open(&path)?))?);
-            halves.push(measure(&command, Some(File::open(&short)?))?);
-        }
-        let processor = |figures: &[Figures]| middle(figures, |figures| figures.processor);
-        let nanoseconds = (processor(&whole) - processor(&halves)) * 1e9 / f64::from(PACKETS / 2);
-        let memory = middle(&whole, |figures| figures.memory);
+        let runs = (0..args.runs).map(|_| second_half(&command, &path, half)).collect::<Result<Vec<_>>>()?;
+        std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        let nanoseconds = middle(&runs, |figures| figures.processor) * 1e9 / f64::from(PACKETS / 2);
+        let memory = middle(&runs, |figures| figures.memory);
         let base = *least.get_or_insert(memory);
         let per_flow = (memory - base) * 1e6 / f64::from(flows);
         writeln!(out, "| {flows} | {nanoseconds:.0} | {memory:.0} | {per_flow:.0} |")?;
-        let _ = std::fs::remove_file(&path);
-        let _ = std::fs::remove_file(&short);
     }
     Ok(())
+}
+
+/// What the packets after the first `half` bytes cost a program that reads its stdin: its processor time from there to
+/// the end of the input. Every flow has its record by then and no row is written before the end, so that it is packets
+/// alone that are timed, and all in one run: between two runs the cost of rows and of fresh memory differs by more.
+fn second_half(command: &[OsString], path: &Path, half: u64) -> Result<Figures> {
+    let mut child = start_it(command, Stdio::piped())?;
+    let clock = clock_getcpuclockid(Pid::from_raw(child.id().try_into()?))?;
+    let mut input = child.stdin.take().context("the program has no stdin")?;
+    let mut file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    // What the program has not read yet is at most a pipe's worth at both times.
+    std::io::copy(&mut (&mut file).take(half), &mut input).context("cannot feed the program")?;
+    let (before, start) = (Duration::from(clock.now()?), Instant::now());
+    std::io::copy(&mut file, &mut input).context("cannot feed the program")?;
+    let (processor, wall) = (Duration::from(clock.now()?) - before, start.elapsed());
+    drop(input);
+    let memory = wait(&mut child)?;
+    Ok(Figures { processor: processor.as_secs_f64(), wall: wall.as_secs_f64(), memory })
 }
