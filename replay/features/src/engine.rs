@@ -287,7 +287,10 @@ impl Engine {
             group.clear();
             group.extend(packets.iter().map(Routed::new));
             for routed in &mut group {
-                routed.hint = self.shards[routed.shard(shards)].look_up(routed);
+                routed.hint = self.shards[routed.shard(shards)].probable(routed);
+            }
+            for bring in [Shard::bring_flow, Shard::bring_record, Shard::bring_samples] {
+                group.iter().for_each(|routed| bring(&self.shards[routed.shard(shards)], routed.hint));
             }
             for (packet, routed) in packets.iter().zip(&group) {
                 let shard = routed.shard(shards);

@@ -1,5 +1,8 @@
 //! Response times: which segments await their ACK, and the samples of a window.
 
+use crate::prefetch::bring;
+use crate::tcp::{at_or_before, before};
+
 /// Segments in flight that are timed per direction. Further ones are not timed until an ACK makes room, which
 /// bounds the memory of a flow and keeps the cost of an ACK constant.
 const IN_FLIGHT: usize = 8;
@@ -13,39 +16,46 @@ struct Pending {
     end: u32,
 }
 
-/// The data segments of one direction that await an ACK, in order of their sequence.
+/// The data segments of a connection that await an ACK, by the side that sent them, each side's in order of their
+/// sequence. Few connections have many: the first of both sides stand together, in one or two cache lines.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct InFlight {
-    pending: [Pending; IN_FLIGHT],
-    length: u8,
+    lengths: [u8; 2],
+    pending: [[Pending; 2]; IN_FLIGHT],
 }
 
 impl InFlight {
     pub fn is_empty(&self) -> bool {
-        self.length == 0
+        self.lengths == [0; 2]
     }
 
     pub fn clear(&mut self) {
-        self.length = 0;
+        self.lengths = [0; 2];
+    }
+
+    /// Brings what is read of most connections into the cache.
+    pub fn bring(&self) {
+        bring(&self.lengths);
+        bring(&self.pending[0]);
     }
 
     /// A segment with new data.
-    pub fn sent(&mut self, time: i64, start: u32, end: u32) {
-        let length = usize::from(self.length);
+    pub fn sent(&mut self, side: usize, time: i64, start: u32, end: u32) {
+        let length = usize::from(self.lengths[side]);
         if length < IN_FLIGHT {
-            self.pending[length] = Pending { time, start, end };
-            self.length += 1;
+            self.pending[length][side] = Pending { time, start, end };
+            self.lengths[side] += 1;
         }
     }
 
     /// A segment that was sent again: by Karn's rule its ACK says nothing.
-    pub fn sent_again(&mut self, start: u32, end: u32) {
-        self.retain(|pending| !(before(start, pending.end) && before(pending.start, end)));
+    pub fn sent_again(&mut self, side: usize, start: u32, end: u32) {
+        self.retain(side, |pending| !(before(start, pending.end) && before(pending.start, end)));
     }
 
-    /// An ACK: gives the response time of every segment that it covers, in ns.
-    pub fn acked(&mut self, time: i64, ack: u32, mut sample: impl FnMut(u64)) {
-        self.retain(|pending| {
+    /// An ACK of what `side` sent: gives the response time of every segment that it covers, in ns.
+    pub fn acked(&mut self, side: usize, time: i64, ack: u32, mut sample: impl FnMut(u64)) {
+        self.retain(side, |pending| {
             let covered = at_or_before(pending.end, ack);
             if covered {
                 sample(u64::try_from(time - pending.time).unwrap_or(0));
@@ -54,23 +64,21 @@ impl InFlight {
         });
     }
 
-    fn retain(&mut self, mut keep: impl FnMut(&Pending) -> bool) {
+    fn retain(&mut self, side: usize, mut keep: impl FnMut(&Pending) -> bool) {
         let mut kept = 0;
-        for place in 0..usize::from(self.length) {
-            let pending = self.pending[place];
+        for place in 0..usize::from(self.lengths[side]) {
+            let pending = self.pending[place][side];
             if keep(&pending) {
-                self.pending[kept] = pending;
+                self.pending[kept][side] = pending;
                 kept += 1;
             }
         }
         #[allow(clippy::cast_possible_truncation, reason = "at most IN_FLIGHT")]
         {
-            self.length = kept as u8;
+            self.lengths[side] = kept as u8;
         }
     }
 }
-
-use crate::tcp::{at_or_before, before};
 
 #[cfg(test)]
 mod tests {
@@ -78,16 +86,16 @@ mod tests {
 
     fn acked(in_flight: &mut InFlight, time: i64, ack: u32) -> Vec<u64> {
         let mut samples = Vec::new();
-        in_flight.acked(time, ack, |sample| samples.push(sample));
+        in_flight.acked(0, time, ack, |sample| samples.push(sample));
         samples
     }
 
     #[test]
     fn an_ack_times_every_segment_that_it_covers() {
         let mut in_flight = InFlight::default();
-        in_flight.sent(10, u32::MAX - 99, 0);
-        in_flight.sent(20, 0, 100);
-        in_flight.sent(30, 100, 200);
+        in_flight.sent(0, 10, u32::MAX - 99, 0);
+        in_flight.sent(0, 20, 0, 100);
+        in_flight.sent(0, 30, 100, 200);
         assert_eq!(acked(&mut in_flight, 50, 100), [40, 30]);
         assert_eq!(acked(&mut in_flight, 60, 150), [0u64; 0]);
         assert_eq!(acked(&mut in_flight, 70, 200), [40]);
@@ -97,9 +105,9 @@ mod tests {
     #[test]
     fn a_segment_sent_again_is_not_timed() {
         let mut in_flight = InFlight::default();
-        in_flight.sent(10, 0, 100);
-        in_flight.sent(11, 100, 200);
-        in_flight.sent_again(0, 100);
+        in_flight.sent(0, 10, 0, 100);
+        in_flight.sent(0, 11, 100, 200);
+        in_flight.sent_again(0, 0, 100);
         assert_eq!(acked(&mut in_flight, 50, 200), [39]);
     }
 
@@ -107,7 +115,7 @@ mod tests {
     fn what_is_timed_is_bounded() {
         let mut in_flight = InFlight::default();
         for segment in 0..1000 {
-            in_flight.sent(0, segment * 10, segment * 10 + 10);
+            in_flight.sent(0, 0, segment * 10, segment * 10 + 10);
         }
         assert_eq!(acked(&mut in_flight, 1, 10_000).len(), IN_FLIGHT);
     }

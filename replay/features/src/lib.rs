@@ -12,6 +12,7 @@ mod join;
 mod key;
 mod latency;
 mod names;
+mod prefetch;
 mod row;
 mod samples;
 pub mod schema;

@@ -3,6 +3,8 @@
 
 use sketches_ddsketch::{Config, DDSketch};
 
+use crate::prefetch::bring;
+
 /// Count, sum and sum of squares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moments {
@@ -91,6 +93,13 @@ impl SampleStore {
             self.chunks[samples.place as usize].samples[place] = sample;
         }
         samples.count = samples.count.saturating_add(1);
+    }
+
+    /// Brings the place of the next sample into the cache.
+    pub fn bring(&self, samples: Samples) {
+        if let Some(chunk) = self.chunks.get(samples.place as usize) {
+            bring(chunk);
+        }
     }
 
     fn exact(&self, samples: Samples) -> Vec<u64> {

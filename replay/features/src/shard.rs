@@ -12,6 +12,7 @@ use crate::endpoint::Endpoints;
 use crate::flow::{Flow, NO_SLOT};
 use crate::key::{EndpointKey, Key};
 use crate::latency::InFlight;
+use crate::prefetch::bring;
 use crate::samples::SampleStore;
 use crate::tcp::{NEVER, Segment, Verdict};
 use crate::window::{FlowWindow, Place};
@@ -24,7 +25,7 @@ const HALF_OPEN: i64 = 60_000_000_000;
 pub struct Routed {
     pub key: Key,
     pub hash: u64,
-    /// Where its flow probably is, as [`Shard::look_up`] found it.
+    /// Where its flow probably is, as [`Shard::probable`] found it.
     pub hint: u32,
     /// The side of the key that sent it.
     pub side: u8,
@@ -51,6 +52,27 @@ impl Routed {
     /// Bits of the hash that the table within the shard does not use first.
     pub fn shard(&self, shards: usize) -> usize {
         (self.hash >> 32) as usize & (shards - 1)
+    }
+}
+
+/// An entry of the table. The tag stands in for the key, so that neither a search nor a table that grows has to read
+/// the flows themselves: of several million there is hardly one that shares its tag with another.
+#[derive(Clone, Copy)]
+struct Slot {
+    tag: u32,
+    index: u32,
+}
+
+impl Slot {
+    /// Other bits of the hash than those that choose the shard.
+    #[allow(clippy::cast_possible_truncation, reason = "the lower half")]
+    fn new(hash: u64, index: u32) -> Self {
+        Self { tag: hash as u32, index }
+    }
+
+    /// The table's hash of it: the table uses the lowest bits and the highest ones.
+    fn hash(&self) -> u64 {
+        u64::from(self.tag) << 32 | u64::from(self.tag)
     }
 }
 
@@ -89,7 +111,7 @@ pub struct ShardCounts {
 /// The segments in flight of the flows that have some: few have at a time.
 #[derive(Default)]
 struct Slab {
-    pairs: Vec<[InFlight; 2]>,
+    places: Vec<InFlight>,
     free: Vec<u32>,
 }
 
@@ -106,45 +128,60 @@ impl Slab {
     ) {
         let is_repeat = Verdict(Verdict::ANY_RETRANSMISSION.0 | Verdict::OUT_OF_ORDER.0);
         if segment.payload > 0 {
-            let in_flight = &mut self.pair(flow)[side];
+            let in_flight = self.place(flow);
             let end = segment.sequence.wrapping_add(segment.payload);
             if verdict.intersects(is_repeat) {
-                in_flight.sent_again(segment.sequence, end);
+                in_flight.sent_again(side, segment.sequence, end);
             } else if !verdict.intersects(Verdict(Verdict::KEEP_ALIVE.0 | Verdict::ZERO_WINDOW_PROBE.0)) {
-                in_flight.sent(segment.time, segment.sequence, end);
+                in_flight.sent(side, segment.time, segment.sequence, end);
             }
         }
         if flow.in_flight == NO_SLOT || !segment.flags.contains(event::TcpFlags::ACK) {
             return;
         }
-        let pair = &mut self.pairs[flow.in_flight as usize];
-        let acked = &mut pair[1 - side];
+        let in_flight = &mut self.places[flow.in_flight as usize];
+        let (other, time, ack) = (1 - side, segment.time, segment.acknowledgement);
         match open {
             Some((record, samples)) => {
-                acked.acked(segment.time, segment.acknowledgement, |latency| record.respond(samples, latency))
+                in_flight.acked(other, time, ack, |latency| record.respond(samples, latency))
             }
-            None => acked.acked(segment.time, segment.acknowledgement, |_| ()),
+            None => in_flight.acked(other, time, ack, |_| ()),
         }
-        if pair.iter().all(InFlight::is_empty) {
+        if in_flight.is_empty() {
             self.release(flow);
         }
     }
 
     /// The flow's own, given to it where it has none.
-    fn pair(&mut self, flow: &mut Flow) -> &mut [InFlight; 2] {
+    fn place(&mut self, flow: &mut Flow) -> &mut InFlight {
         if flow.in_flight == NO_SLOT {
             flow.in_flight = self.free.pop().unwrap_or_else(|| {
-                self.pairs.push(Default::default());
-                u32::try_from(self.pairs.len() - 1).expect("as many as flows at most")
+                self.places.push(InFlight::default());
+                u32::try_from(self.places.len() - 1).expect("as many as flows at most")
             });
+            self.bring_free();
         }
-        &mut self.pairs[flow.in_flight as usize]
+        &mut self.places[flow.in_flight as usize]
+    }
+
+    /// Brings the place into the cache that is given away some flows later.
+    fn bring_free(&self) {
+        const AHEAD: usize = 4;
+        if let Some(free) = self.free.len().checked_sub(AHEAD) {
+            self.places[self.free[free] as usize].bring();
+        }
+    }
+
+    fn bring(&self, flow: &Flow) {
+        if let Some(in_flight) = self.places.get(flow.in_flight as usize) {
+            in_flight.bring();
+        }
     }
 
     fn release(&mut self, flow: &mut Flow) {
         let slot = std::mem::replace(&mut flow.in_flight, NO_SLOT);
         if slot != NO_SLOT {
-            self.pairs[slot as usize].iter_mut().for_each(InFlight::clear);
+            self.places[slot as usize].clear();
             self.free.push(slot);
         }
     }
@@ -152,7 +189,7 @@ impl Slab {
 
 /// A share of the flows.
 pub struct Shard {
-    table: HashTable<u32>,
+    table: HashTable<Slot>,
     flows: Vec<Flow>,
     free_flows: Vec<u32>,
     /// Flows by the activity they had when last looked at; stale entries are put right when popped.
@@ -197,27 +234,43 @@ impl Shard {
         }
     }
 
-    /// Finds the flow of a packet to come, and brings what will be read of it into the cache: done for several
-    /// packets before the first of them is taken in, so that the waits for memory overlap. Gives the flow's place.
-    pub fn look_up(&self, routed: &Routed) -> u32 {
-        let flows = &self.flows;
-        let found = self.table.find(routed.hash, |index| flows[*index as usize].key == routed.key);
-        if let Some(index) = found {
-            let flow = &flows[*index as usize];
-            std::hint::black_box((flow.touched, flow.initiator, flow.tcp.last_ack(0), flow.tcp.last_ack(1)));
-            if let Some(window) = self.windows.back()
-                && window.index == flow.place.window
-                && let Some(record) = window.flows.get(flow.place.index as usize)
-            {
-                std::hint::black_box((
-                    record.traffic[0].packets,
-                    record.last,
-                    record.segments.ack,
-                    record.errors,
-                ));
-            }
+    /// Where the flow of a packet to come probably is. Packets are looked up in groups, step by step for all of a
+    /// group, so that the waits for memory overlap: this first, then [`Shard::bring_flow`], [`Shard::bring_record`]
+    /// and [`Shard::bring_samples`], each of which finds what it reads brought by the one before it.
+    pub fn probable(&self, routed: &Routed) -> u32 {
+        let wanted = Slot::new(routed.hash, NO_HINT);
+        self.table.find(wanted.hash(), |slot| slot.tag == wanted.tag).map_or(NO_HINT, |slot| slot.index)
+    }
+
+    /// Brings a flow into the cache.
+    pub fn bring_flow(&self, hint: u32) {
+        if let Some(flow) = self.flows.get(hint as usize) {
+            bring(flow);
         }
-        found.copied().unwrap_or(NO_HINT)
+    }
+
+    /// Brings its record in the newest window, and its segments in flight.
+    pub fn bring_record(&self, hint: u32) {
+        let Some(flow) = self.flows.get(hint as usize) else { return };
+        if let Some(record) = self.newest_record(flow) {
+            bring(record);
+        }
+        self.in_flight.bring(flow);
+    }
+
+    /// Brings the place of the record's next sample.
+    pub fn bring_samples(&self, hint: u32) {
+        if let Some(flow) = self.flows.get(hint as usize)
+            && let Some(record) = self.newest_record(flow)
+            && let Some(window) = self.windows.back()
+        {
+            window.samples.bring(record.samples);
+        }
+    }
+
+    fn newest_record(&self, flow: &Flow) -> Option<&FlowWindow> {
+        let window = self.windows.back().filter(|window| window.index == flow.place.window)?;
+        window.flows.get(flow.place.index as usize)
     }
 
     /// Takes in some of these packets, by their places; gives each one's flow as [`Shard::packet`] does.
@@ -228,12 +281,16 @@ impl Shard {
         mut found: impl FnMut(usize, (u32, u32)),
     ) {
         let mut hints = [NO_HINT; GROUP];
+        let hints = &mut hints[..group.len()];
         for (hint, (_, routed)) in hints.iter_mut().zip(group) {
-            *hint = self.look_up(routed);
+            *hint = self.probable(routed);
         }
-        for (hint, (at, routed)) in hints.into_iter().zip(group) {
+        hints.iter().for_each(|hint| self.bring_flow(*hint));
+        hints.iter().for_each(|hint| self.bring_record(*hint));
+        hints.iter().for_each(|hint| self.bring_samples(*hint));
+        for (hint, (at, routed)) in hints.iter().zip(group) {
             let at = *at as usize;
-            found(at, self.packet(&packets[at], &Routed { hint, ..*routed }));
+            found(at, self.packet(&packets[at], &Routed { hint: *hint, ..*routed }));
         }
     }
 
@@ -260,14 +317,20 @@ impl Shard {
         found
     }
 
+    /// The flow's place.
+    fn index(&self, routed: &Routed) -> Option<u32> {
+        let wanted = Slot::new(routed.hash, NO_HINT);
+        let is_it = |slot: &Slot| slot.tag == wanted.tag && self.flows[slot.index as usize].key == routed.key;
+        self.table.find(wanted.hash(), is_it).map(|slot| slot.index)
+    }
+
     fn find_or_insert(&mut self, packet: &Packet, routed: &Routed) -> u32 {
         let hinted = self.flows.get(routed.hint as usize);
         if hinted.is_some_and(|flow| flow.key == routed.key && !flow.is_closed) {
             return routed.hint;
         }
-        let flows = &self.flows;
-        if let Some(found) = self.table.find(routed.hash, |index| flows[*index as usize].key == routed.key) {
-            return *found;
+        if let Some(found) = self.index(routed) {
+            return found;
         }
         if self.table.len() >= self.max_flows {
             self.close_least_recent();
@@ -288,8 +351,8 @@ impl Shard {
                 u32::try_from(self.flows.len() - 1).expect("max_flows fits 32 bits")
             }
         };
-        let flows = &self.flows;
-        self.table.insert_unique(routed.hash, index, |index| flows[*index as usize].key.hash());
+        let slot = Slot::new(routed.hash, index);
+        self.table.insert_unique(slot.hash(), slot, Slot::hash);
         self.least_recent.push(Reverse((self.sequence, index)));
         self.counts.flows += 1;
         index
@@ -323,7 +386,7 @@ impl Shard {
         let flow = &mut self.flows[index as usize];
         self.in_flight.release(flow);
         flow.is_closed = true;
-        if let Ok(entry) = self.table.find_entry(hash, |found| *found == index) {
+        if let Ok(entry) = self.table.find_entry(Slot::new(hash, index).hash(), |slot| slot.index == index) {
             entry.remove();
         }
         self.free_flows.push(index);
@@ -519,9 +582,8 @@ impl Shard {
 
     /// The flow's record in an open window.
     fn find(&self, routed: &Routed, window: i64) -> Option<(u32, Place)> {
-        let flows = &self.flows;
-        let index = *self.table.find(routed.hash, |index| flows[*index as usize].key == routed.key)?;
-        let mut place = flows[index as usize].place;
+        let index = self.index(routed)?;
+        let mut place = self.flows[index as usize].place;
         while place.window > window {
             place = self.peek(place)?.other;
         }
@@ -687,8 +749,8 @@ mod tests {
     /// What a flow takes while it is remembered, with its record in one open window, and no samples.
     #[test]
     fn a_flow_takes_less_than_a_kibibyte() {
-        let in_tables = 2 * size_of::<u32>() + size_of::<Reverse<(u64, u32)>>();
-        let whole = size_of::<Flow>() + size_of::<FlowWindow>() + size_of::<[InFlight; 2]>() + in_tables;
+        let in_tables = 2 * size_of::<Slot>() + size_of::<Reverse<(u64, u32)>>();
+        let whole = size_of::<Flow>() + size_of::<FlowWindow>() + size_of::<InFlight>() + in_tables;
         assert!(whole < 1024, "{whole} bytes");
     }
 }
