@@ -20,9 +20,8 @@ use event::{
     Timestamp, Workload,
 };
 
-use connection::Connection;
 pub use connections::FlowNumber;
-use connections::{Connections, Known};
+use connections::{Connections, Forgotten, Known};
 use recent::Recent;
 
 /// Connections remembered at once; the least recently active are forgotten and counted.
@@ -120,10 +119,8 @@ impl L7 {
             if may_begin(packet) || self.numbers.known.contains(&key) {
                 let (flow, forgotten) = self.numbers.of(key);
                 self.segment(flow, packet, payload, found);
-                for flow in forgotten {
-                    let connection = self.connections.forget(flow);
-                    self.let_go(connection);
-                }
+                forgotten.into_iter().for_each(|flow| self.connections.forget(flow));
+                self.let_go();
             }
         } else {
             self.observe_flow(FlowNumber::default(), packet, payload, found);
@@ -177,8 +174,7 @@ impl L7 {
             Known::Followed(place) => place,
         };
         self.follow(place, packet, &tcp, payload, found);
-        let forgotten = self.connections.take_forgotten();
-        self.let_go(forgotten);
+        self.let_go();
     }
 
     fn follow(&mut self, place: u32, packet: &Packet, tcp: &Tcp, payload: &[u8], found: &mut Vec<L7Flow>) {
@@ -203,11 +199,10 @@ impl L7 {
     }
 
     /// Counts connections that had to be forgotten.
-    fn let_go(&mut self, forgotten: impl IntoIterator<Item = Connection>) {
-        for connection in forgotten {
-            self.counts.connections_forgotten += 1;
-            self.buffered = self.buffered.saturating_sub(connection.buffered());
-        }
+    fn let_go(&mut self) {
+        let Forgotten { connections, bytes } = self.connections.take_forgotten();
+        self.counts.connections_forgotten += connections;
+        self.buffered = self.buffered.saturating_sub(bytes);
     }
 
     /// At the end of the packets: messages that stand behind holes, and calls that never ended.

@@ -42,6 +42,14 @@ pub(super) enum Known {
     Followed(u32),
 }
 
+/// What had to be forgotten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Forgotten {
+    pub connections: u64,
+    /// Bytes that they had kept.
+    pub bytes: usize,
+}
+
 /// At most `limit` connections. When they are full, those that were not used since the time before are
 /// forgotten: which ones depends on their use alone.
 pub(super) struct Connections {
@@ -55,7 +63,7 @@ pub(super) struct Connections {
     /// Connections used in this round.
     used: usize,
     round: u32,
-    forgotten: Vec<Connection>,
+    forgotten: Forgotten,
 }
 
 impl Connections {
@@ -101,8 +109,7 @@ impl Connections {
     fn forget_predecessor(&mut self, flow: FlowNumber) {
         let Some(slot) = self.slots.get(flow.place as usize) else { return };
         if slot.birth != flow.birth && slot.connection < IGNORED {
-            let gone = self.take(slot.connection);
-            self.forgotten.extend(gone);
+            self.let_go(slot.connection);
         }
     }
 
@@ -114,8 +121,7 @@ impl Connections {
         for place in 0..u32::try_from(self.entries.len()).expect("the limit fits 32 bits") {
             let entry = &self.entries[place as usize];
             if entry.connection.is_some() && entry.round != self.round {
-                let gone = self.take(place);
-                self.forgotten.extend(gone);
+                self.let_go(place);
             }
         }
         self.round = self.round.wrapping_add(1);
@@ -131,7 +137,16 @@ impl Connections {
         self.holds[place as usize] = holds;
     }
 
-    fn take(&mut self, place: u32) -> Option<Connection> {
+    /// Forgets a connection that might still have told something.
+    fn let_go(&mut self, place: u32) {
+        if let Some(connection) = &self.entries[place as usize].connection {
+            self.forgotten.connections += 1;
+            self.forgotten.bytes += connection.buffered();
+        }
+        self.remove(place);
+    }
+
+    fn remove(&mut self, place: u32) {
         self.holds[place as usize] = false;
         let entry = &mut self.entries[place as usize];
         let slot = &mut self.slots[entry.flow.place as usize];
@@ -140,7 +155,7 @@ impl Connections {
         }
         self.used -= usize::from(entry.round == self.round);
         self.free.push(place);
-        entry.connection.take()
+        entry.connection = None;
     }
 
     fn set(&mut self, flow: FlowNumber, connection: u32) {
@@ -168,24 +183,21 @@ impl Connections {
     /// Follows a connection no more: nothing on it is of interest.
     pub fn ignore(&mut self, place: u32) {
         let flow = self.entries[place as usize].flow;
-        self.take(place);
+        self.remove(place);
         self.set(flow, IGNORED);
     }
 
     /// Forgets what is known of a flow.
-    pub fn forget(&mut self, flow: FlowNumber) -> Option<Connection> {
+    pub fn forget(&mut self, flow: FlowNumber) {
         match self.known(flow) {
-            Known::Followed(place) => self.take(place),
-            Known::Ignored => {
-                self.set(flow, NONE);
-                None
-            }
-            Known::Nothing => None,
+            Known::Followed(place) => self.let_go(place),
+            Known::Ignored => self.set(flow, NONE),
+            Known::Nothing => {}
         }
     }
 
     /// What had to be forgotten since the last call.
-    pub fn take_forgotten(&mut self) -> Vec<Connection> {
+    pub fn take_forgotten(&mut self) -> Forgotten {
         std::mem::take(&mut self.forgotten)
     }
 
@@ -228,7 +240,7 @@ mod tests {
         }
         assert_eq!(connections.known(flow(1000, 0)), Known::Followed(busy));
         assert_eq!(connections.known(flow(50, 0)), Known::Nothing);
-        assert_eq!(connections.drain().len() + connections.take_forgotten().len(), 101);
+        assert_eq!(connections.drain().len() as u64 + connections.take_forgotten().connections, 101);
     }
 
     #[test]
@@ -253,9 +265,9 @@ mod tests {
         assert_eq!(connections.known(flow(3, 1)), Known::Ignored);
         assert_eq!(connections.known(flow(3, 2)), Known::Nothing);
         connections.follow(flow(3, 2), key());
-        assert!(connections.take_forgotten().is_empty());
+        assert_eq!(connections.take_forgotten().connections, 0);
         connections.follow(flow(3, 4), key());
-        assert_eq!(connections.take_forgotten().len(), 1);
+        assert_eq!(connections.take_forgotten().connections, 1);
         assert_eq!(connections.known(flow(3, 2)), Known::Nothing);
     }
 }
