@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use dissect::Tunnel;
 use event::{Duration, Label, Timestamp};
 
 use crate::filter::Filter;
@@ -206,25 +207,6 @@ pub enum Labels {
     Affected,
     /// All
     All,
-}
-
-/// Which packet counts where one is inside another.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Tunnel {
-    /// The one inside: what the pods said to each other
-    #[default]
-    Inner,
-    /// The one outside: what the nodes said to each other
-    Outer,
-}
-
-impl From<Tunnel> for dissect::Tunnel {
-    fn from(tunnel: Tunnel) -> Self {
-        match tunnel {
-            Tunnel::Inner => Self::Inner,
-            Tunnel::Outer => Self::Outer,
-        }
-    }
 }
 
 fn after_help() -> String {

@@ -106,7 +106,7 @@ impl Input {
             };
             Self::Recording(Box::new(RecordingInput::open(source, &name, args.window, told)?))
         } else {
-            let (with_payload, tunnel) = (!args.no_l7, args.tunnel.into());
+            let (with_payload, tunnel) = (!args.no_l7, args.tunnel);
             Self::Capture(Box::new(CaptureInput::open(source, &name, tunnel, with_payload, args.follow)?))
         })
     }

@@ -7,13 +7,14 @@ use crate::layer::Layer;
 use crate::link::{self, ethertype};
 use crate::skip::Skip;
 
-/// Which IP packet of a tunnelled one counts.
+/// Which IP packet of a tunnelled one counts. An option of programs, too: what stands here is in their help.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Tunnel {
-    /// The innermost: the connections that ran through the tunnel, as Wireshark shows them.
+    /// The innermost: the connections that ran through the tunnel, as Wireshark shows them
     #[default]
     Inner,
-    /// The outermost: the tunnel itself.
+    /// The outermost: the tunnel itself
     Outer,
 }
 

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use capture::anonymize::Anonymizer;
 use capture::protocols::{self, Protocol};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use cli::{Exit, Interrupt};
-use dissect::{Capture, L7};
+use dissect::{Capture, L7, Tunnel};
 use event::{Event, L7Flow, Label, Loss, LossCause, Source, Timestamp};
 use hubble::{Converter, JsonReader};
 use recording::{Header, Interface, Options, Writer};
@@ -64,24 +64,6 @@ pub struct Import {
     anonymize: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-enum Tunnel {
-    /// The innermost: the connections that ran through it
-    #[default]
-    Inner,
-    /// The outermost: the tunnel itself
-    Outer,
-}
-
-impl From<Tunnel> for dissect::Tunnel {
-    fn from(tunnel: Tunnel) -> Self {
-        match tunnel {
-            Tunnel::Inner => Self::Inner,
-            Tunnel::Outer => Self::Outer,
-        }
-    }
-}
-
 impl Import {
     pub fn run(&self) -> anyhow::Result<Exit> {
         let interrupt = Interrupt::install().context("cannot listen for signals")?;
@@ -117,7 +99,7 @@ impl Import {
     fn open(&self) -> anyhow::Result<Vec<Input>> {
         let mut inputs = Vec::new();
         for path in &self.inputs {
-            let capture = Capture::open(path, self.tunnel.into())?;
+            let capture = Capture::open(path, self.tunnel)?;
             let packets = Packets {
                 capture,
                 l7: L7::new(protocols::options(&self.l7, self.redact)),
