@@ -17,7 +17,6 @@
 //! Everything happens in the network namespace of the calling thread.
 
 pub mod anonymize;
-mod clock;
 pub mod combine;
 pub mod control;
 mod in_force;
@@ -31,7 +30,7 @@ mod selection;
 pub mod source;
 pub mod watch;
 
-pub use clock::Clock;
+pub use decode::Clock;
 pub use link::{Interface, LinkLayer};
 pub use object::{OBJECT, missing_capabilities};
 pub use sample::{ParseSampleError, Sample};

@@ -62,6 +62,6 @@ pub enum Error {
     Map { name: &'static str, source: aya::maps::MapError },
     #[error(transparent)]
     Environment(#[from] hubble::EnvironmentError),
-    #[error("a record of {length} bytes came from the kernel, not {expected}")]
-    Record { length: usize, expected: usize },
+    #[error(transparent)]
+    Record(#[from] decode::RecordError),
 }

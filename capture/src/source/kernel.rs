@@ -2,8 +2,6 @@
 //! overflows, victims of the OOM killer, smoothed round-trip times.
 
 mod btf;
-pub mod decode;
-mod format;
 mod storm;
 mod tracefs;
 
@@ -11,13 +9,12 @@ use aya::Ebpf;
 use aya::EbpfLoader;
 use aya::maps::{MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::TracePoint;
+use decode::tracepoint::{self, Decoder, Format};
 use event::{Duration, Event, Loss, LossCause, Timestamp};
 use wire::{Traced, Tracepoint};
 
 use crate::source::{Error, Source};
 use crate::{Clock, object};
-use decode::Decoder;
-use format::Format;
 use storm::Storm;
 
 /// How to observe the kernel.
@@ -239,7 +236,7 @@ impl Kernel {
         let mut count = 0;
         while count < MAX_BATCH {
             let Some(bytes) = self.ring.next() else { break };
-            let record = decode::record(&bytes)?;
+            let record = tracepoint::record(&bytes)?;
             drop(bytes);
             count += 1;
             match self.decoder.event(&record, &self.clock, arrival) {

@@ -3,7 +3,6 @@
 //! What the programs saw is accounted for exactly: `seen = packets + lost + unreadable + not_ip +
 //! not_sampled`.
 
-pub mod decode;
 mod payload;
 mod rings;
 mod taps;
@@ -17,13 +16,13 @@ use aya::programs::links::LinkOrder;
 use aya::programs::tc::{NlOptions, SchedClassifierLinkId, TcAttachOptions};
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType, TestRun as _, TestRunOptions, tc};
 use aya::{Ebpf, EbpfLoader};
+use decode::packet::Decoder;
 use event::{Duration, Event, Loss, LossCause, Timestamp};
 use wire::Unrecorded;
 
 use crate::link::{self, Change, Interface, LinkLayer, Watch};
 use crate::source::{Error, Source};
 use crate::{Clock, Selection, object};
-use decode::Decoder;
 use payload::{Globals, Payloads};
 pub use payload::{PayloadCounters, PayloadOptions};
 use rings::{Layout, Rings};

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use aya::maps::{MapData, PerCpuArray, RingBuf};
 use aya::{Ebpf, EbpfLoader};
+use decode::packet::Decoder;
+use decode::payload::split;
 use dissect::{L7, L7Counts, L7Options};
 use event::{Event, L7Flow, Loss, LossCause, Tap, Timestamp};
-use wire::{MAX_PAYLOAD, PayloadRecord, PayloadSelect};
+use wire::{MAX_PAYLOAD, PayloadSelect};
 
-use super::decode::Decoder;
 use super::taps::Taps;
 use super::{MAX_BATCH, map_error};
 use crate::object;
@@ -171,39 +172,9 @@ impl Payloads {
     }
 }
 
-/// The packet of a record and its payload.
-#[expect(unsafe_code, reason = "the kernel program and this one share the record's layout")]
-fn split(bytes: &[u8]) -> Result<(wire::PacketRecord, &[u8]), Error> {
-    const EXPECTED: usize = size_of::<PayloadRecord>();
-    const PACKET: usize = size_of::<wire::PacketRecord>();
-    const LENGTH: usize = size_of::<u64>();
-    let error = Error::Record { length: bytes.len(), expected: EXPECTED };
-    if bytes.len() != EXPECTED {
-        return Err(error);
-    }
-    let (packet, rest) = bytes.split_at(PACKET);
-    let (length, payload) = rest.split_at(LENGTH);
-    let length = length.try_into().map(u64::from_ne_bytes).unwrap_or_default();
-    let payload = usize::try_from(length).ok().and_then(|length| payload.get(..length)).ok_or(error)?;
-    // SAFETY: as long as the record, which is `repr(C)`, without padding, and valid for any bytes.
-    let packet = unsafe { packet.as_ptr().cast::<wire::PacketRecord>().read_unaligned() };
-    Ok((packet, payload))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_record_is_as_long_as_it_says_or_refused() {
-        let mut bytes = vec![0; size_of::<PayloadRecord>()];
-        bytes[88..96].copy_from_slice(&3_u64.to_ne_bytes());
-        bytes[96..99].copy_from_slice(b"GET");
-        assert_eq!(split(&bytes).unwrap().1, b"GET");
-        bytes[88..96].copy_from_slice(&513_u64.to_ne_bytes());
-        assert!(split(&bytes).is_err());
-        assert!(split(&bytes[1..]).is_err());
-    }
 
     #[test]
     fn options_become_bits() {

@@ -1,4 +1,4 @@
-//! Kernel records to packets.
+//! Records of the TC programs to packets.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

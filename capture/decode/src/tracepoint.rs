@@ -6,9 +6,11 @@ use dissect::{Dissector, Frame, LinkType, Tunnel};
 use event::{Direction, Duration, Endpoint, FiveTuple, KernelEvent, KernelEventKind, Protocol, Timestamp};
 use wire::{COPIED, COPIED_PACKET, KernelRecord, Tracepoint};
 
-use super::format::Format;
-use crate::Clock;
-use crate::source::Error;
+use crate::{Clock, RecordError};
+
+mod format;
+
+pub use format::Format;
 
 /// What the kernel calls a connection that found its listener's queue full.
 const LISTEN_OVERFLOW: &str = "TCP_LISTEN_OVERFLOW";
@@ -16,12 +18,12 @@ const LISTEN_OVERFLOW: &str = "TCP_LISTEN_OVERFLOW";
 /// The record in `bytes`.
 ///
 /// # Errors
-/// [`Error::Record`] where they are not as long as one.
+/// Where they are not as long as one.
 #[expect(unsafe_code, reason = "the kernel program and this one share the record's layout")]
-pub fn record(bytes: &[u8]) -> Result<KernelRecord, Error> {
+pub fn record(bytes: &[u8]) -> Result<KernelRecord, RecordError> {
     const EXPECTED: usize = size_of::<KernelRecord>();
     if bytes.len() != EXPECTED {
-        return Err(Error::Record { length: bytes.len(), expected: EXPECTED });
+        return Err(RecordError { length: bytes.len(), expected: EXPECTED });
     }
     // SAFETY: as long as the record, which is `repr(C)`, without padding, and valid for any bytes.
     Ok(unsafe { bytes.as_ptr().cast::<KernelRecord>().read_unaligned() })
