@@ -10,9 +10,9 @@ use aya_ebpf::{
     macros::map,
     maps::{PerCpuArray, RingBuf},
 };
-use wire::{MAX_PAYLOAD, PacketRecord, PayloadRecord, PayloadSelect};
+use wire::{MAX_PAYLOAD, PacketMarks, PacketRecord, PayloadRecord, PayloadSelect};
 
-use crate::headers::{Headers, Transport};
+use crate::headers::Place;
 use crate::tc::less_one;
 
 /// Most bytes of a packet; 0: none, which is all that a packet then costs.
@@ -41,23 +41,25 @@ const TLS_HANDSHAKE: u8 = 22;
 /// Sends the start of the payload behind a packet's record, which is complete.
 ///
 /// # Safety
-/// `record` is a reserved record of the ring buffer.
+/// It is a record of the packet, and its place.
 #[inline(always)]
-pub unsafe fn take(skb: *mut __sk_buff, headers: &Headers, record: *const PacketRecord) {
+pub unsafe fn take(skb: *mut __sk_buff, record: *const PacketRecord, place: *const Place) {
     let most = PAYLOAD_LENGTH.load();
-    if most == 0 || headers.transport == Transport::None {
-        return;
-    }
-    let offset = headers.ip_offset + headers.ip_length + headers.transport_length;
     // SAFETY: the caller's.
-    unsafe { copy(skb, offset, record, most) }
+    unsafe {
+        if most != 0 && !(*record).marks.contains(PacketMarks::LATER_FRAGMENT) {
+            copy(skb, (*place).ip, record, most);
+        }
+    }
 }
 
 /// Of its own, so that the verifier goes through it once.
 #[inline(never)]
-unsafe fn copy(skb: *mut __sk_buff, offset: u32, record: *const PacketRecord, most: u32) {
+unsafe fn copy(skb: *mut __sk_buff, ip: u32, record: *const PacketRecord, most: u32) {
     // SAFETY: the kernel hands a valid context to the program, and the record is one.
     let (length, payload, flags) = unsafe { ((*skb).len, (*record).payload_length, (*record).tcp_flags) };
+    // SAFETY: as above.
+    let offset = ip + unsafe { (*record).l3_length } - payload;
     // A new connection between the same ends counts its bytes anew.
     let is_start = flags & SYN != 0;
     if !is_start && (payload == 0 || offset >= length) {

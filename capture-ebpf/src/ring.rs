@@ -20,7 +20,7 @@ static RINGS: Array<Ring> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static SLOTS: Array<PacketRecord> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Slots of a ring, a power of two.
+/// Slots of a ring, a power of two; one of them is always free.
 #[unsafe(no_mangle)]
 static CAPACITY: Global<u32> = Global::new(1);
 
@@ -66,16 +66,21 @@ impl Own {
         unsafe { (&raw mut (*self.ring).scratch).cast() }
     }
 
-    /// The slot of the next record; none where all wait to be read.
+    /// The slot of the next record. It is free whatever the reader does: one slot of a ring always is.
     #[inline(always)]
     pub fn slot(self) -> Option<*mut PacketRecord> {
         let capacity = CAPACITY.load();
+        // SAFETY: an aligned word of the ring, which this processor alone writes.
+        let head = unsafe { (*self.ring).head };
+        SLOTS.get_ptr_mut(self.processor * capacity + (head as u32 & (capacity - 1)))
+    }
+
+    /// Whether the slot may be handed over and another one is free for the next record.
+    #[inline(always)]
+    pub fn has_room(self) -> bool {
         // SAFETY: aligned words of the ring; the tail is read once, whatever the reader does meanwhile.
         let (head, tail) = unsafe { ((*self.ring).head, (&raw const (*self.ring).tail).read_volatile()) };
-        if head.wrapping_sub(tail) >= u64::from(capacity) {
-            return None;
-        }
-        SLOTS.get_ptr_mut(self.processor * capacity + (head as u32 & (capacity - 1)))
+        head.wrapping_sub(tail) + 1 < u64::from(CAPACITY.load())
     }
 
     /// Hands the record in the slot over.

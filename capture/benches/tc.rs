@@ -120,6 +120,24 @@ fn packets() -> Vec<(&'static str, Vec<u8>)> {
         TcpOptionElement::Noop,
         TcpOptionElement::WindowScale(7),
     ];
+    // As macOS orders them.
+    let other_handshake = [
+        TcpOptionElement::MaximumSegmentSize(1460),
+        TcpOptionElement::Noop,
+        TcpOptionElement::WindowScale(6),
+        TcpOptionElement::Noop,
+        TcpOptionElement::Noop,
+        TcpOptionElement::Timestamp(1, 0),
+        TcpOptionElement::SelectiveAcknowledgementPermitted,
+    ];
+    let gap = [
+        TcpOptionElement::Noop,
+        TcpOptionElement::Noop,
+        TcpOptionElement::Timestamp(0x0102_0304, 1),
+        TcpOptionElement::Noop,
+        TcpOptionElement::Noop,
+        TcpOptionElement::SelectiveAcknowledgement((3000, 4448), [None; 3]),
+    ];
     let built = |write: &dyn Fn(&mut Vec<u8>)| {
         let mut bytes = Vec::new();
         write(&mut bytes);
@@ -141,9 +159,23 @@ fn packets() -> Vec<(&'static str, Vec<u8>)> {
             }),
         ),
         (
-            "TCP SYN, IPv4",
+            "TCP SYN of Linux, IPv4",
             built(&|to| {
                 let step = ipv4().tcp(40_000, 443, 1, 512).syn().options(&handshake).unwrap();
+                step.write(to, &[]).unwrap();
+            }),
+        ),
+        (
+            "TCP SYN of macOS, IPv4",
+            built(&|to| {
+                let step = ipv4().tcp(40_000, 443, 1, 512).syn().options(&other_handshake).unwrap();
+                step.write(to, &[]).unwrap();
+            }),
+        ),
+        (
+            "TCP acknowledgement of a gap, IPv4",
+            built(&|to| {
+                let step = ipv4().tcp(40_000, 443, 1, 512).ack(2).options(&gap).unwrap();
                 step.write(to, &[]).unwrap();
             }),
         ),

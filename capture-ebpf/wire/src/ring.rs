@@ -1,7 +1,8 @@
 //! The rings in which packet records wait for the reader: one for each processor, of as many slots each.
 
 /// Both ends of a processor's ring. Record number n is in slot n modulo the slots; those from `tail` up to `head`
-/// wait to be read. Writers of the two ends are on different processors, so each end has a cache line of its own.
+/// wait to be read, and the slot behind them is free whatever happens: the program fills it before it asks whether there
+/// is room. Writers of the two ends are on different processors, so each end has a cache line of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C, align(64))]
 pub struct Ring {

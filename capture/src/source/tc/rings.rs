@@ -24,11 +24,11 @@ use crate::source::Error;
 pub struct Layout {
     /// One for each processor that the kernel can have.
     rings: u32,
-    /// Records that fit into a ring; a power of two.
+    /// Slots of a ring, a power of two; one of them is always free.
     capacity: u32,
 }
 
-/// Records that a ring holds at least: 10 ms of 400,000 packets a second.
+/// Slots that a ring has at least: 10 ms of 400,000 packets a second.
 const LEAST: u32 = 4096;
 /// Bytes of a record.
 const RECORD: u32 = 88;

@@ -146,6 +146,11 @@ fn the_programs_agree_with_the_dissector_on_real_captures() {
 
 /// One well-formed frame of each kind that there is code for.
 fn seeds() -> Vec<Vec<u8>> {
+    const MSS: TcpOptionElement = TcpOptionElement::MaximumSegmentSize(1460);
+    const NOP: TcpOptionElement = TcpOptionElement::Noop;
+    const SCALE: TcpOptionElement = TcpOptionElement::WindowScale(6);
+    const SELECTIVE: TcpOptionElement = TcpOptionElement::SelectiveAcknowledgementPermitted;
+    const TIMESTAMPS: TcpOptionElement = TcpOptionElement::Timestamp(0x2122_2324, 0x2526_2728);
     let ethernet = || PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
     let (v4, v6) = ([[198, 18, 0, 1], [198, 18, 0, 2]], [[0x20; 16], [0x21; 16]]);
     let built = |write: &dyn Fn(&mut Vec<u8>)| {
@@ -153,18 +158,14 @@ fn seeds() -> Vec<Vec<u8>> {
         write(&mut bytes);
         bytes
     };
-    let handshake = [
-        TcpOptionElement::MaximumSegmentSize(1460),
-        TcpOptionElement::SelectiveAcknowledgementPermitted,
-        TcpOptionElement::Timestamp(0x0102_0304, 0x0506_0708),
-        TcpOptionElement::Noop,
-        TcpOptionElement::WindowScale(7),
-    ];
-    let data = [
-        TcpOptionElement::Noop,
-        TcpOptionElement::Noop,
-        TcpOptionElement::Timestamp(0x1112_1314, 0x1516_1718),
-    ];
+    let data = [NOP, NOP, TcpOptionElement::Timestamp(0x1112_1314, 0x1516_1718)];
+    let linux = vec![MSS, SELECTIVE, TIMESTAMPS, NOP, SCALE];
+    let macos = vec![MSS, NOP, SCALE, NOP, NOP, TIMESTAMPS, SELECTIVE];
+    let windows = vec![MSS, NOP, SCALE, NOP, NOP, SELECTIVE];
+    let freebsd = vec![MSS, NOP, SCALE, SELECTIVE, TIMESTAMPS];
+    let nobody = vec![TIMESTAMPS, SCALE, MSS];
+    let gap =
+        [NOP, NOP, TIMESTAMPS, NOP, NOP, TcpOptionElement::SelectiveAcknowledgement((3000, 4448), [None; 3])];
     let fragment = |offset: u16, more: bool| {
         let mut header = Ipv4Header::new(1480, 64, IpNumber::UDP, v4[0], v4[1]).unwrap();
         header.identification = 0x4711;
@@ -186,14 +187,20 @@ fn seeds() -> Vec<Vec<u8>> {
         bytes.extend([0x1b, 0x58, 0x1b, 0x59, 0, 12, 0, 0, 1, 2, 3, 4]);
         bytes
     };
-    vec![
+    let handshakes = [linux, macos, windows, freebsd, nobody].into_iter().map(|options| {
         built(&|to| {
-            let step = ethernet().ipv4(v4[0], v4[1], 64).tcp(1000, 80, 7, 64_240).syn();
-            step.options(&handshake).unwrap().write(to, &[]).unwrap();
-        }),
+            let step = ethernet().ipv6(v6[0], v6[1], 60).tcp(1000, 80, 7, 64_240).syn();
+            step.options(&options).unwrap().write(to, &[]).unwrap();
+        })
+    });
+    let others = vec![
         built(&|to| {
             let step = ethernet().ipv6(v6[0], v6[1], 60).tcp(1000, 80, 8, 512).ack(9).psh();
             step.options(&data).unwrap().write(to, b"GET / HTTP/1.1").unwrap();
+        }),
+        built(&|to| {
+            let step = ethernet().ipv4(v4[0], v4[1], 64).tcp(1000, 80, 8, 512).ack(9);
+            step.options(&gap).unwrap().write(to, &[]).unwrap();
         }),
         built(&|to| {
             let step = ethernet().double_vlan(
@@ -215,7 +222,8 @@ fn seeds() -> Vec<Vec<u8>> {
         extended(&[44, 17, 0, 0, 0, 1, 2, 3, 4]),
         // Authentication header of 24 bytes.
         extended(&[51, 17, 4, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9]),
-    ]
+    ];
+    others.into_iter().chain(handshakes).collect()
 }
 
 #[test]
