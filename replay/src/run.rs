@@ -9,6 +9,7 @@ use cli::{Exit, Interrupt};
 use dissect::{FlowNumber, L7, L7Options};
 use event::{Event, L7Flow, NameMap};
 use features::{Closing, Config, Engine, FlowId};
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::args::{Args, Command};
 use crate::coverage::CoverageFile;
@@ -67,8 +68,11 @@ impl Threads {
 fn in_threads(args: &Args, work: impl FnOnce(Threads) -> Result<Exit> + Send) -> Result<Exit> {
     let there_are = || std::thread::available_parallelism().map_or(1, usize::from);
     let threads = Threads(args.threads.map_or_else(there_are, usize::from));
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.computing());
-    pool.build().context("cannot start threads")?.install(|| work(threads))
+    pool(threads.computing())?.install(|| work(threads))
+}
+
+fn pool(threads: usize) -> Result<ThreadPool> {
+    ThreadPoolBuilder::new().num_threads(threads).build().context("cannot start threads")
 }
 
 /// The inputs that were asked for, and the name that their rows go by.
@@ -123,7 +127,8 @@ fn replay(
             return Err(error);
         }
     };
-    work.end()?;
+    // Nothing is left to be read: all threads make the rows of the windows that are still open.
+    if threads.has_stages() { pool(threads.0)?.install(|| work.end()) } else { work.end() }?;
     let left_out = (work.select.packets, work.select.flows);
     let l7 = work.l7.map(|l7| l7.counts()).unwrap_or_default();
     let engine = work.engine.counts();
@@ -278,6 +283,7 @@ impl Work {
             self.push_found();
         }
         self.engine.finish();
+        self.sink.come_here()?;
         self.drain()?;
         self.coverage.as_mut().map_or(Ok(()), CoverageFile::flush)
     }

@@ -7,7 +7,7 @@ use features::{ClosedWindow, Row, Value};
 use rayon::prelude::*;
 
 /// Rows that one thread formats at a time.
-const CHUNK: usize = 256;
+const CHUNK: usize = 64;
 
 /// Writes windows as CSV.
 pub struct Csv<W> {

@@ -21,6 +21,7 @@ pub enum Sink {
     Apart {
         windows: SyncSender<ClosedWindow>,
         writer: JoinHandle<Result<Output>>,
+        is_live: bool,
     },
     /// The writer has ended before its time, and its error was told.
     Failed,
@@ -40,7 +41,16 @@ impl Sink {
             pool.install(|| write_all(&mut output, is_live, waiting))?;
             Ok(output)
         });
-        Ok(Self::Apart { windows, writer: writer.context("cannot start a thread")? })
+        Ok(Self::Apart { windows, writer: writer.context("cannot start a thread")?, is_live })
+    }
+
+    /// Waits until the thread has written what it was given, and writes in the calling thread from here on.
+    pub fn come_here(&mut self) -> Result<()> {
+        if let Self::Apart { is_live, .. } = *self {
+            let output = std::mem::replace(self, Self::Failed).finish()?;
+            *self = Self::Here { output, is_live };
+        }
+        Ok(())
     }
 
     pub fn write(&mut self, window: ClosedWindow) -> Result<()> {
@@ -64,7 +74,7 @@ impl Sink {
     pub fn finish(self) -> Result<Output> {
         match self {
             Self::Here { output, .. } => Ok(output),
-            Self::Apart { windows, writer } => {
+            Self::Apart { windows, writer, .. } => {
                 drop(windows);
                 writer.join().map_err(|_| anyhow!("the writing thread panicked"))?
             }
