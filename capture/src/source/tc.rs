@@ -31,7 +31,7 @@ use taps::Taps;
 /// How to observe packets.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Bytes of room between kernel and reader, shared among the processors; 4096 packets for each at least.
+    /// Bytes of room between kernel and reader, shared among the processors; 4095 packets for each at least.
     pub ring_size: u32,
     /// Packets of one flow in so many are recorded, both directions; 1 is every flow.
     pub sample: u32,

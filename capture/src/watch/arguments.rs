@@ -20,7 +20,7 @@ pub struct WatchArgs {
     no_kernel_events: bool,
 
     /// Room for packets between kernel and reader, in KiB; a power of two. It is shared among the processors, each of
-    /// which has a ring of its own: at least 4096 packets for each, whatever is given here
+    /// which has a ring of its own: at least 4095 packets for each, whatever is given here
     #[arg(long, value_name = "KIB", default_value_t = 8192, value_parser = ring_size, help_heading = "Bounds")]
     ring_size: u32,
 
