@@ -560,7 +560,7 @@ struct Extensions {
     marks: u8,
 }
 
-/// Read afresh at every step of a walk, for the same reason as what [`find`] finds.
+/// Read afresh at every step of a walk, for the same reason as the record.
 #[map]
 static EXTENSIONS: PerCpuArray<Extensions> = PerCpuArray::with_max_entries(1, 0);
 
