@@ -4,7 +4,7 @@
 
 mod program;
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
@@ -184,6 +184,47 @@ fn what_is_no_capture_is_told_by_name() {
     assert_eq!(absent.code, 1);
     assert!(absent.stderr.contains("absent.pcap"), "{}", absent.stderr);
     assert_eq!(replay(&["--window", "0"]).code, 2);
+}
+
+/// Runs `replay -` with these bytes as its standard input.
+fn piped(bytes: &[u8]) -> Vec<u8> {
+    let mut replay = Command::new(env!("CARGO_BIN_EXE_replay"));
+    let replay = replay.arg("-").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = replay.spawn().unwrap();
+    // The rows are fewer than a pipe holds: it never waits for its output to be taken.
+    child.stdin.take().unwrap().write_all(bytes).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+#[test]
+fn packed_files_and_standard_input_give_the_same_rows() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    write(&path("a.mcap"), None, &events());
+    let made = replay(&[path("a.mcap").to_str().unwrap(), "--to-pcapng", path("a.pcapng").to_str().unwrap()]);
+    assert_eq!(made.code, 0, "{}", made.stderr);
+    let capture = std::fs::read(path("a.pcapng")).unwrap();
+    let want = replay(&[path("a.pcapng").to_str().unwrap()]);
+    assert!(want.rows().count() > 8, "{}", want.stderr);
+
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    gzip.write_all(&capture).unwrap();
+    for (name, bytes) in [
+        ("a.pcapng.gz", gzip.finish().unwrap()),
+        ("a.pcapng.zst", zstd::encode_all(capture.as_slice(), 3).unwrap()),
+        // What a file holds is told by its bytes, not by its name.
+        ("b.pcapng", zstd::encode_all(capture.as_slice(), 3).unwrap()),
+    ] {
+        std::fs::write(path(name), &bytes).unwrap();
+        let run = replay(&[path(name).to_str().unwrap()]);
+        assert_eq!((run.code, run.stdout), (0, want.stdout.clone()), "{name}: {}", run.stderr);
+        assert_eq!(piped(&bytes), want.stdout, "{name} from standard input");
+    }
+    assert_eq!(piped(&capture), want.stdout);
+    let recording = replay(&[path("a.mcap").to_str().unwrap()]);
+    assert_eq!(piped(&std::fs::read(path("a.mcap")).unwrap()), recording.stdout);
 }
 
 /// `replay --follow` at work, whose first rows have come.
