@@ -86,7 +86,7 @@ impl Round {
         while client.counters().received < FLOWS {
             assert!(begun.elapsed() < LIMIT, "{:?}", client.counters());
             client.poll(&mut |event| drop(std::hint::black_box(event))).unwrap();
-            std::thread::sleep(capture::POLL_INTERVAL);
+            std::thread::sleep(capture::Pace::SHORTEST);
         }
         let (processor, wall) = (processor_time() - before, begun.elapsed().as_secs_f64());
         client.stop(&mut |_| {}).unwrap();

@@ -7,9 +7,10 @@
 //! let clock = Clock::start()?;
 //! let interfaces = Selection::parse(&["eth0"])?;
 //! let mut packets = tc::Tc::open(&interfaces, clock, tc::Options::default())?;
+//! let mut pace = packets.pace();
 //! loop {
-//!     packets.poll(&mut |event| println!("{event:?}"))?;
-//!     std::thread::sleep(capture::POLL_INTERVAL);
+//!     let count = packets.poll(&mut |event| println!("{event:?}"))?;
+//!     std::thread::sleep(pace.after(count));
 //! }
 //! # }
 //! ```
@@ -23,6 +24,7 @@ mod in_force;
 mod link;
 mod object;
 pub mod output;
+mod pace;
 pub mod protocols;
 pub mod rights;
 mod sample;
@@ -33,13 +35,6 @@ pub mod watch;
 pub use decode::Clock;
 pub use link::{Interface, LinkLayer};
 pub use object::{OBJECT, missing_capabilities};
+pub use pace::Pace;
 pub use sample::{ParseSampleError, Sample};
 pub use selection::{ParseSelectionError, Selection};
-
-/// How long a reader may sleep between two polls. The kernel programs wake nobody: a wake-up costs more than
-/// the record. At the default ring size this leaves room for 6 million packets a second on two processors.
-pub const POLL_INTERVAL: std::time::Duration = std::time::Duration::from_millis(10);
-
-/// Events of one poll that say that more have come meanwhile. After fewer it pays to sleep: a round of polls costs as
-/// much as some dozens of packets.
-pub const MANY_EVENTS: usize = 1000;

@@ -8,7 +8,7 @@ use event::Event;
 use recording::{ClockPair, Header, Interface};
 
 use crate::source::{Error, Source, hubble, kernel, kubernetes, system, tc};
-use crate::{Clock, LinkLayer};
+use crate::{Clock, LinkLayer, Pace};
 
 pub use arguments::WatchArgs;
 
@@ -43,6 +43,11 @@ impl Watch {
     /// The source of packets.
     pub const fn packets(&self) -> &tc::Tc {
         &self.packets
+    }
+
+    /// How to sleep between two polls.
+    pub fn pace(&self) -> Pace {
+        self.packets.pace()
     }
 
     /// The clock that events are stamped by.

@@ -44,6 +44,11 @@ impl Live {
         self.watch.clock().now()
     }
 
+    /// How to sleep between two polls.
+    pub fn pace(&self) -> capture::Pace {
+        self.watch.pace()
+    }
+
     /// The recording's file that holds what was seen at a time.
     pub fn file_at(&self, time: Timestamp) -> Option<&Path> {
         self.output.as_ref().and_then(|output| output.file_at(time))

@@ -239,26 +239,25 @@ fn watch<W: Write>(
     signal_hook::flag::register(signal_hook::consts::SIGHUP, Arc::clone(&hangup))
         .context("cannot listen for SIGHUP")?;
     let end = args.duration.map(|duration| Instant::now() + duration);
+    let mut pace = live.pace();
     while !interrupt.is_raised() && end.is_none_or(|end| Instant::now() < end) {
         // Taken before the poll: whatever the poll does not bring arrives later than this.
         let now = live.now();
         let closing = now - pipeline.lateness() - pipeline.window();
         sink.set_recording(live.file_at(closing.window_start(pipeline.window())));
-        let is_quiet = {
+        let pause = {
             let events = live.poll()?;
             sink.polled();
-            let is_quiet = events.len() < capture::MANY_EVENTS;
+            let pause = pace.after(events.len());
             push_all(events, pipeline, sink)?;
-            is_quiet
+            pause
         };
         pipeline.tick(now, &mut |judgement, tracker| sink.take(judgement, tracker))?;
         if hangup.swap(false, Ordering::Relaxed) {
             reload(args.policy.as_deref(), pipeline, sink);
         }
         obey(pipeline, sink, now)?;
-        if is_quiet {
-            std::thread::sleep(capture::POLL_INTERVAL);
-        }
+        std::thread::sleep(pause);
     }
     sink.stopping();
     push_all(live.stop()?, pipeline, sink)

@@ -27,9 +27,9 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// 10,082 events between two polls, and ten round-trip times a second of each connection.
+    /// 20,164 events between two polls, and ten round-trip times a second of each connection.
     fn default() -> Self {
-        Self { ring_size: 2 << 20, probe_interval: Duration::from_millis(100) }
+        Self { ring_size: 4 << 20, probe_interval: Duration::from_millis(100) }
     }
 }
 

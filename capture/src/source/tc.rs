@@ -22,7 +22,7 @@ use wire::Unrecorded;
 
 use crate::link::{self, Change, Interface, LinkLayer, Watch};
 use crate::source::{Error, Source};
-use crate::{Clock, Selection, object};
+use crate::{Clock, Pace, Selection, object};
 use payload::{Globals, Payloads};
 pub use payload::{PayloadCounters, PayloadOptions};
 use rings::{Layout, Rings};
@@ -201,6 +201,11 @@ impl Tc {
     /// ones are added at the end of a poll, before the first of their packets is handed over.
     pub fn interfaces(&self) -> impl Iterator<Item = &Interface> {
         self.taps.iter().map(|tap| &tap.interface)
+    }
+
+    /// How to sleep between two polls: as long as the rings allow.
+    pub fn pace(&self) -> Pace {
+        Pace::of_rings(self.records.rings.capacity())
     }
 
     /// How the programs are attached: `tcx` (Linux 6.6) or `clsact`.

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use capture::source::tc::{Counters, Options, Tc};
 use capture::source::{Error, Source as _};
-use capture::{Clock, POLL_INTERVAL, Selection};
+use capture::{Clock, Pace, Selection};
 use event::{Direction, Event, Fragment, LossCause, Packet, Protocol, TcpFlags};
 use namespace::{Namespace, Pair};
 
@@ -299,7 +299,7 @@ fn an_interface_that_appears_is_recorded_within_a_second() {
         while source.interfaces().count() < 2 {
             assert!(appeared.elapsed() < Duration::from_secs(1));
             pair.left.enter(|| source.poll(&mut |event| told.take(event))).unwrap();
-            thread::sleep(POLL_INTERVAL);
+            thread::sleep(Pace::SHORTEST);
         }
         pair.left.ip("neighbour add 198.18.7.2 lladdr 02:00:00:00:00:07 dev late0").unwrap();
         send_udp(&pair, "198.18.7.2:7009".parse().unwrap(), 30, 10);

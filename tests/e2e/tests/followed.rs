@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use capture::watch::WatchArgs;
-use capture::{Clock, POLL_INTERVAL, Sample, Selection};
+use capture::{Clock, Pace, Sample, Selection};
 use clap::Parser as _;
 use features::schema::Profile;
 use features::{Closing, Config, Engine};
@@ -119,7 +119,7 @@ fn record_beside_engine(pair: &Pair, path: &Path, span: Duration) -> Vec<u8> {
         let started = Instant::now();
         while started.elapsed() < span {
             watch.poll(&mut |event| take(&event)).unwrap();
-            thread::sleep(POLL_INTERVAL);
+            thread::sleep(Pace::SHORTEST);
         }
         watch.stop(&mut |event| take(&event)).unwrap();
         writer.finish().unwrap();

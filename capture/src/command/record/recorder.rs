@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::Context as _;
+use capture::Pace;
 use capture::control::{Control, Order, socket_of};
 use capture::output::Output;
 use capture::watch::Watch;
-use capture::{MANY_EVENTS, POLL_INTERVAL};
 use cli::Interrupt;
 use event::{Event, Label, Mark};
 
@@ -78,6 +78,7 @@ impl Recorder {
     }
 
     fn poll_until(&mut self, interrupt: &Interrupt, end: Option<Instant>) -> anyhow::Result<()> {
+        let mut pace = self.watch.pace();
         while !interrupt.is_raised() && end.is_none_or(|end| Instant::now() < end) {
             let count = self.write(Watch::poll)?;
             for interface in self.watch.fresh_interfaces() {
@@ -86,10 +87,8 @@ impl Recorder {
             self.obey()?;
             self.output.tick(self.watch.clock().now())?;
             self.live.tell(self.watch.packets(), &self.output)?;
-            if count < MANY_EVENTS {
-                let left = end.map_or(POLL_INTERVAL, |end| end.saturating_duration_since(Instant::now()));
-                std::thread::sleep(left.min(POLL_INTERVAL));
-            }
+            let left = end.map_or(Pace::LONGEST, |end| end.saturating_duration_since(Instant::now()));
+            std::thread::sleep(pace.after(count).min(left));
         }
         Ok(())
     }

@@ -92,6 +92,11 @@ impl Rings {
         })
     }
 
+    /// Records that a ring holds.
+    pub const fn capacity(&self) -> u32 {
+        self.layout.capacity
+    }
+
     /// Packets that the programs saw until now.
     pub fn seen(&self) -> u64 {
         (0..self.tails.len())
