@@ -54,10 +54,13 @@ fn measure(stage: &Stage, workload: &str, seed: u32) -> anyhow::Result<[f64; 7]>
     let capture = stage.programs.join("capture");
     // The lab asks shell and programs to stop by SIGINT; the shell waits for them.
     let with = format!(
-        "trap : INT; \
+        "trap : INT; rm -f '{}' '{}'; \
          '{capture}' record server0 --duration 0 --no-kernel-events --system-interval 0 --output '{}' & first=$!; \
          '{capture}' record server0 --duration 0 --output '{}' & second=$!; \
          tcpdump -q -i server0 -s 96 -n -w '{}' & dumper=$!; wait $first; wait $second; wait $dumper; wait",
+        // Of a run whose fault did not take: the lab tries again.
+        alone.display(),
+        default.display(),
         alone.display(),
         default.display(),
         dump.display(),
