@@ -161,8 +161,9 @@ fn test_script(programs: &[Program], filter: &[String]) -> String {
 }
 
 fn boot(kernel: &Path, initrd: &Path) -> anyhow::Result<Child> {
+    // Half of the memory is there for the image: programs and tests with their debug information.
     Command::new("qemu-system-x86_64")
-        .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2048"])
+        .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "4096"])
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"])
         .arg("-kernel")
         .arg(kernel)
