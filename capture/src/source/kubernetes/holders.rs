@@ -189,10 +189,11 @@ impl Holders {
             if std::mem::take(&mut holding.is_shared) {
                 holding.released = Some(now);
             }
-            match holding.released.filter(|released| *released > from) {
-                Some(released) => told.extend([(from, Workload::default()), (released, workload)]),
-                None => told.push((from, workload)),
+            let released = holding.released.filter(|released| *released > from);
+            if released.is_some() && holding.told != Workload::default() {
+                told.push((from, Workload::default()));
             }
+            told.push((released.unwrap_or(from), workload));
             holding.holder = Some(uid.clone());
             return told;
         }
