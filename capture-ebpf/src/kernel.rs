@@ -1,16 +1,17 @@
 //! Tracepoints: the start of the kernel's own record of each event, copied as it is.
 
+use core::ffi::c_void;
 use core::ptr::addr_of_mut;
 
 use aya_ebpf::{
     EbpfContext as _, Global,
     bindings::BPF_RB_NO_WAKEUP,
     helpers::{bpf_ktime_get_ns, generated::bpf_probe_read_kernel},
-    macros::{map, tracepoint},
+    macros::{map, raw_tracepoint},
     maps::{LruHashMap, PerCpuArray, RingBuf},
-    programs::TracePointContext,
+    programs::{RawTracePointContext, TracePointContext},
 };
-use wire::{COPIED, COPIED_PACKET, KernelRecord, MAX_REASONS, Traced, Tracepoint};
+use wire::{COPIED, COPIED_PACKET, KernelRecord, MAX_REASONS, Probed, Traced, Tracepoint};
 
 /// The loader sets its size.
 #[map]
@@ -48,44 +49,78 @@ static COOKIE_OFFSET: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static PROBE_INTERVAL: Global<u64> = Global::new(100_000_000);
 
-/// When a connection's round-trip time was last told, by its cookie. A connection that falls out of it is told of
-/// once more.
+/// Offsets in `struct sock` of what names a connection, and in `struct tcp_sock` of its round-trip time: family,
+/// own port, other's port, own and other's address of IPv4 and of IPv6, `srtt_us`.
+#[unsafe(no_mangle)]
+static SOCK: Global<[u32; 8]> = Global::new([0; 8]);
+
+/// When a connection's round-trip time was last told, by its cookie, or by its socket's address where the socket itself
+/// is read. A connection that falls out of it is told of once more; one whose socket stands where another's stood waits
+/// for as long as that one would have.
 #[map]
 static PROBED: LruHashMap<u64, u64> = LruHashMap::with_max_entries(16_384, 0);
 
-#[tracepoint]
-pub fn tcp_retransmit_skb(ctx: TracePointContext) -> u32 {
-    observe::<false>(&ctx, Tracepoint::RetransmitSkb, || true)
+/// What a program at a tracepoint returns: 0 would keep the event from everybody else who asked perf for it.
+const PASS_ON: u32 = 1;
+
+/// A program at a tracepoint. Not by aya's macro, whose programs return 0 whatever they are told to.
+macro_rules! tracepoint {
+    ($(#[$doc:meta])* $name:ident, $tracepoint:ident, $packet:literal, $is_wanted:expr) => {
+        $(#[$doc])*
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = "tracepoint")]
+        pub fn $name(ctx: *mut c_void) -> u32 {
+            observe::<$packet>(&TracePointContext::new(ctx), Tracepoint::$tracepoint, $is_wanted);
+            PASS_ON
+        }
+    };
 }
 
-#[tracepoint]
-pub fn tcp_send_reset(ctx: TracePointContext) -> u32 {
-    observe::<false>(&ctx, Tracepoint::SendReset, || true)
-}
+tracepoint!(tcp_retransmit_skb, RetransmitSkb, false, |_| true);
+tracepoint!(tcp_send_reset, SendReset, false, |_| true);
+tracepoint!(tcp_receive_reset, ReceiveReset, false, |_| true);
+tracepoint!(kfree_skb, KfreeSkb, true, is_fault);
+tracepoint!(inet_sock_set_state, SetState, false, |_| true);
+tracepoint!(mark_victim, MarkVictim, false, |_| true);
+tracepoint!(
+    /// Where [`tcp_probe_raw`] cannot be: on a kernel that does not describe its sockets.
+    tcp_probe,
+    Probe,
+    false,
+    |ctx| {
+        // SAFETY: as in `is_fault`.
+        let cookie = unsafe { ctx.read_at::<u64>(COOKIE_OFFSET.load() as usize) };
+        cookie.map_or(true, is_due)
+    }
+);
 
-#[tracepoint]
-pub fn tcp_receive_reset(ctx: TracePointContext) -> u32 {
-    observe::<false>(&ctx, Tracepoint::ReceiveReset, || true)
-}
-
-#[tracepoint]
-pub fn kfree_skb(ctx: TracePointContext) -> u32 {
-    observe::<true>(&ctx, Tracepoint::KfreeSkb, || is_fault(&ctx))
-}
-
-#[tracepoint]
-pub fn inet_sock_set_state(ctx: TracePointContext) -> u32 {
-    observe::<false>(&ctx, Tracepoint::SetState, || true)
-}
-
-#[tracepoint]
-pub fn mark_victim(ctx: TracePointContext) -> u32 {
-    observe::<false>(&ctx, Tracepoint::MarkVictim, || true)
-}
-
-#[tracepoint]
-pub fn tcp_probe(ctx: TracePointContext) -> u32 {
-    observe::<false>(&ctx, Tracepoint::Probe, || is_due(&ctx))
+/// The same without the kernel's own record, which costs more than all of this program: it is made for each segment
+/// that the node receives, and looked at for a few in a second.
+#[raw_tracepoint(tracepoint = "tcp_probe")]
+pub fn tcp_probe_raw(ctx: RawTracePointContext) -> i32 {
+    // SAFETY: the tracepoint's first argument is the socket.
+    let sock = unsafe { *ctx.as_ptr().cast::<u64>() };
+    // SAFETY: the record is the program's own.
+    record(
+        Tracepoint::Probe,
+        || is_due(sock),
+        |record| unsafe {
+            let probed = addr_of_mut!((*record).bytes).cast::<Probed>();
+            let [family, own_port, port, own_v4, v4, own_v6, v6, srtt] = SOCK.load();
+            let at = |offset: u32| sock + u64::from(offset);
+            // The kernel keeps eight times it.
+            addr_of_mut!((*probed).srtt).write(read::<u32>(at(srtt)) >> 3);
+            addr_of_mut!((*probed).family).write(read(at(family)));
+            addr_of_mut!((*probed).sport).write(read(at(own_port)));
+            addr_of_mut!((*probed).dport).write(u16::from_be(read(at(port))));
+            addr_of_mut!((*probed).saddr).write(read(at(own_v4)));
+            addr_of_mut!((*probed).daddr).write(read(at(v4)));
+            addr_of_mut!((*probed).saddr_v6).write(read(at(own_v6)));
+            addr_of_mut!((*probed).daddr_v6).write(read(at(v6)));
+            addr_of_mut!((*record).packet_length).write(0);
+        },
+    );
+    0
 }
 
 /// Whether a packet was dropped for a reason that is not part of normal work.
@@ -105,15 +140,13 @@ fn is_fault(ctx: &TracePointContext) -> bool {
 
 /// Whether the connection's last round-trip time was told long enough ago.
 #[inline(always)]
-fn is_due(ctx: &TracePointContext) -> bool {
-    // SAFETY: as in `is_fault`.
-    let Ok(cookie) = (unsafe { ctx.read_at::<u64>(COOKIE_OFFSET.load() as usize) }) else { return true };
+fn is_due(connection: u64) -> bool {
     // SAFETY: the helper reads a clock.
     let now = unsafe { bpf_ktime_get_ns() };
-    if let Some(last) = PROBED.get_ptr_mut(cookie) {
+    if let Some(last) = PROBED.get_ptr_mut(connection) {
         // SAFETY: two processors may both find it due; then both tell.
         unsafe {
-            if now - *last < PROBE_INTERVAL.load() {
+            if now.wrapping_sub(*last) < PROBE_INTERVAL.load() {
                 return false;
             }
             *last = now;
@@ -121,7 +154,7 @@ fn is_due(ctx: &TracePointContext) -> bool {
         return true;
     }
     // Full of others that are younger: told unbounded rather than not at all.
-    let _ = PROBED.insert(cookie, now, 0);
+    let _ = PROBED.insert(connection, now, 0);
     true
 }
 
@@ -143,7 +176,7 @@ unsafe fn copy_packet(ctx: &TracePointContext, to: *mut u8) -> u32 {
         let end: u32 = read(skb + u64::from(SKB_TAIL.load()));
         // Behind the end of a packet's memory stands more of the kernel's that belongs to it: reading on does no
         // harm, and whoever decodes the bytes stops at the length.
-        let from = (head + u64::from(start)) as *const core::ffi::c_void;
+        let from = (head + u64::from(start)) as *const c_void;
         if start >= end || bpf_probe_read_kernel(to.cast(), COPIED_PACKET as u32, from) != 0 {
             return 0;
         }
@@ -160,18 +193,37 @@ unsafe fn read<T: Default>(address: u64) -> T {
     let mut value = T::default();
     let to: *mut T = &mut value;
     // SAFETY: as many bytes as the value has.
-    unsafe { bpf_probe_read_kernel(to.cast(), size_of::<T>() as u32, address as *const core::ffi::c_void) };
+    unsafe { bpf_probe_read_kernel(to.cast(), size_of::<T>() as u32, address as *const c_void) };
     value
 }
 
+/// Copies the kernel's record.
 #[inline(always)]
 fn observe<const PACKET: bool>(
     ctx: &TracePointContext,
     tracepoint: Tracepoint,
-    is_wanted: impl Fn() -> bool,
-) -> u32 {
-    let Some(traced) = TRACED.get_ptr_mut(tracepoint as u32) else { return 0 };
-    // SAFETY: the slot is this processor's own, and the kernel runs no other tracepoint's program in between.
+    is_wanted: impl Fn(&TracePointContext) -> bool,
+) {
+    // SAFETY: the record is the program's own.
+    record(
+        tracepoint,
+        || is_wanted(ctx),
+        |record| unsafe {
+            let bytes = addr_of_mut!((*record).bytes);
+            // Where it fails the kernel fills the bytes with zeros.
+            bpf_probe_read_kernel(bytes.cast(), COPIED as u32, ctx.as_ptr());
+            let packet_length =
+                if PACKET { copy_packet(ctx, bytes.cast::<u8>().add(COPIED - COPIED_PACKET)) } else { 0 };
+            addr_of_mut!((*record).packet_length).write(packet_length);
+        },
+    );
+}
+
+/// Counts the event, and hands it over where it is wanted and there is room; `fill` writes what it is beside its time.
+#[inline(always)]
+fn record(tracepoint: Tracepoint, is_wanted: impl Fn() -> bool, fill: impl FnOnce(*mut KernelRecord)) {
+    let Some(traced) = TRACED.get_ptr_mut(tracepoint as u32) else { return };
+    // SAFETY: the slot is this processor's and this tracepoint's own, and the kernel runs no program within itself.
     unsafe {
         (*traced).seen += 1;
         if !is_wanted() {
@@ -180,17 +232,11 @@ fn observe<const PACKET: bool>(
             let record = entry.as_mut_ptr();
             addr_of_mut!((*record).time).write(bpf_ktime_get_ns());
             addr_of_mut!((*record).tracepoint).write(tracepoint as u32);
-            let bytes = addr_of_mut!((*record).bytes);
-            // Where it fails the kernel fills the bytes with zeros.
-            bpf_probe_read_kernel(bytes.cast(), COPIED as u32, ctx.as_ptr());
-            let packet_length =
-                if PACKET { copy_packet(ctx, bytes.cast::<u8>().add(COPIED - COPIED_PACKET)) } else { 0 };
-            addr_of_mut!((*record).packet_length).write(packet_length);
+            fill(record);
             // The reader looks by itself every few milliseconds.
             entry.submit(u64::from(BPF_RB_NO_WAKEUP));
         } else {
             (*traced).lost += 1;
         }
     }
-    0
 }

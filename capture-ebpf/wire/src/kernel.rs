@@ -60,8 +60,28 @@ pub struct Traced {
     pub filtered: u64,
 }
 
+/// A round-trip time, in the place of tcp_probe's own record: what the program that is given the socket itself
+/// makes of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct Probed {
+    /// Smoothed round-trip time in us.
+    pub srtt: u32,
+    /// `AF_INET` or `AF_INET6`, of the addresses below.
+    pub family: u16,
+    /// The socket's own port, and the other's, in the host's byte order.
+    pub sport: u16,
+    pub dport: u16,
+    pub unused: u16,
+    pub saddr: [u8; 4],
+    pub daddr: [u8; 4],
+    pub saddr_v6: [u8; 16],
+    pub daddr_v6: [u8; 16],
+}
+
 /// Drop reasons whose number is below this can be filtered.
 pub const MAX_REASONS: usize = 256;
 
 const _: () = assert!(size_of::<KernelRecord>() == 16 + COPIED);
 const _: () = assert!(size_of::<Traced>() == 24);
+const _: () = assert!(size_of::<Probed>() == 52 && size_of::<Probed>() <= COPIED);

@@ -8,7 +8,7 @@ mod payload;
 mod ring;
 mod sample;
 
-pub use kernel::{COPIED, COPIED_PACKET, KernelRecord, MAX_REASONS, Traced, Tracepoint};
+pub use kernel::{COPIED, COPIED_PACKET, KernelRecord, MAX_REASONS, Probed, Traced, Tracepoint};
 pub use packet::{
     Address, DIRECTIONS, EGRESS, INGRESS, NO_WINDOW_SCALE, PacketMarks, PacketRecord, Unrecorded,
 };

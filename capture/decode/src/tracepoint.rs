@@ -203,6 +203,44 @@ print fmt: \"%s\", __print_symbolic(REC->reason, { 3, \"NO_SOCKET\" })
         assert_eq!(drop_of(&packet, 28, 0x86dd).unwrap().five_tuple, None);
     }
 
+    #[test]
+    fn a_round_trip_time_of_our_own_has_its_connection() {
+        let probed = wire::Probed {
+            srtt: 1500,
+            family: 10,
+            sport: 8080,
+            dport: 40_000,
+            unused: 0,
+            saddr: [0; 4],
+            daddr: [0; 4],
+            // IPv4 by a socket of IPv6, as its packets tell it.
+            saddr_v6: "::ffff:198.18.0.1".parse::<Ipv6Addr>().unwrap().octets(),
+            daddr_v6: "::ffff:198.18.0.2".parse::<Ipv6Addr>().unwrap().octets(),
+        };
+        let event = |probed: wire::Probed| {
+            let mut bytes = [0; COPIED];
+            let wire::Probed { srtt, family, sport, dport, unused, saddr, daddr, saddr_v6, daddr_v6 } =
+                probed;
+            let ports = [family, sport, dport, unused].map(u16::to_ne_bytes).concat();
+            let parts = [&srtt.to_ne_bytes()[..], &ports, &saddr, &daddr, &saddr_v6, &daddr_v6].concat();
+            bytes[..parts.len()].copy_from_slice(&parts);
+            let tracepoint = Tracepoint::Probe as u32;
+            let record = KernelRecord { time: 0, tracepoint, packet_length: 0, bytes };
+            let mut decoder = Decoder::default();
+            decoder.learn(Tracepoint::Probe, Format::probed());
+            decoder.event(&record, &Clock::start().unwrap(), Timestamp::UNIX_EPOCH).unwrap()
+        };
+        let rtt = KernelEventKind::SmoothedRtt { rtt: Duration::from_micros(1500) };
+        let mapped = event(probed);
+        assert_eq!(mapped.kind, rtt);
+        assert_eq!(mapped.five_tuple.unwrap().to_string(), "198.18.0.1:8080->198.18.0.2:40000:6");
+        let plain =
+            event(wire::Probed { family: 2, saddr: [198, 18, 0, 3], daddr: [198, 18, 0, 4], ..probed });
+        assert_eq!(plain.five_tuple.unwrap().to_string(), "198.18.0.3:8080->198.18.0.4:40000:6");
+        // A socket of some other family has no addresses here.
+        assert_eq!(event(wire::Probed { family: 1, ..probed }).five_tuple, None);
+    }
+
     proptest! {
         #[test]
         fn no_record_is_too_odd(

@@ -157,7 +157,8 @@ fn btf() -> Check {
     if kernel::knows_dropped_packets() {
         Check::ok("BTF", "/sys/kernel/btf/vmlinux")
     } else {
-        Check::less("BTF", "none that tells of packets", "drops are recorded without their five-tuple")
+        let cost = "drops are recorded without their five-tuple, and round-trip times cost more";
+        Check::less("BTF", "none that tells of packets", cost)
     }
 }
 

@@ -8,7 +8,7 @@ mod tracefs;
 use aya::Ebpf;
 use aya::EbpfLoader;
 use aya::maps::{MapData, MapError, PerCpuArray, RingBuf};
-use aya::programs::TracePoint;
+use aya::programs::{RawTracePoint, TracePoint};
 use decode::tracepoint::{self, Decoder, Format};
 use event::{Duration, Event, Loss, LossCause, Timestamp};
 use wire::{Traced, Tracepoint};
@@ -176,8 +176,18 @@ impl Kernel {
                 Err(error) => missing.push(probe.missing(format!("{}: {error}", path.display()))),
             }
         }
-        let mut ebpf = load(&found, options)?;
+        let structures = Structures::of_kernel();
+        let mut ebpf = load(&found, options, &structures)?;
         for (probe, format) in found {
+            if probe.tracepoint == Tracepoint::Probe && structures.socket.is_some() {
+                match attach_raw(&mut ebpf, &probe) {
+                    Ok(()) => {
+                        decoder.learn(probe.tracepoint, Format::probed());
+                        continue;
+                    }
+                    Err(error) => tracing::debug!("{:#}", anyhow::Error::from(error)),
+                }
+            }
             match attach(&mut ebpf, &probe) {
                 Ok(()) => {
                     missing.extend(lacking(&probe, &format));
@@ -313,7 +323,7 @@ fn map_error(source: MapError) -> Error {
 }
 
 /// The object, with what the programs have to know of this kernel's records.
-fn load(found: &[(Probe, Format)], options: Options) -> Result<Ebpf, Error> {
+fn load(found: &[(Probe, Format)], options: Options, structures: &Structures) -> Result<Ebpf, Error> {
     let format =
         |tracepoint| found.iter().find(|(probe, _)| probe.tracepoint == tracepoint).map(|(_, format)| format);
     let offset = |tracepoint, field: &str| {
@@ -323,8 +333,9 @@ fn load(found: &[(Probe, Format)], options: Options) -> Result<Ebpf, Error> {
     };
     let reason_offset = offset(Tracepoint::KfreeSkb, "reason").unwrap_or(0);
     let cookie_offset = offset(Tracepoint::Probe, "sock_cookie").unwrap_or(0);
-    let skb = offset(Tracepoint::KfreeSkb, "skbaddr").and_then(|address| Some((address, sk_buff()?)));
+    let skb = offset(Tracepoint::KfreeSkb, "skbaddr").zip(structures.packet);
     let (skb_offset, [head, network_header, tail]) = skb.unwrap_or_default();
+    let socket = structures.socket.unwrap_or_default();
     let interval = options.probe_interval.as_nanos().unsigned_abs();
     let mut normal = [0_u64; wire::MAX_REASONS / 64];
     for name in NORMAL {
@@ -344,23 +355,64 @@ fn load(found: &[(Probe, Format)], options: Options) -> Result<Ebpf, Error> {
         .override_global("SKB_NETWORK_HEADER", &network_header, true)
         .override_global("SKB_TAIL", &tail, true)
         .override_global("COOKIE_OFFSET", &cookie_offset, true)
+        .override_global("SOCK", &socket[..], true)
         .override_global("PROBE_INTERVAL", &interval, true)
         .override_global("NORMAL_REASONS", &normal[..], true);
     Ok(object::load(&mut loader)?)
 }
 
-/// Offsets of `head`, `network_header` and `tail` in the kernel's packets, where it describes them.
-fn sk_buff() -> Option<[u32; 3]> {
-    let bytes = std::fs::read(btf::KERNEL).ok()?;
-    let members = btf::Btf::parse(&bytes)?.members("sk_buff")?;
-    let [head, network_header, tail] =
-        ["head", "network_header", "tail"].map(|name| members.get(name).copied());
-    Some([head?, network_header?, tail?])
+/// Where members of the kernel's own structures stand, as far as it describes them.
+#[derive(Default)]
+struct Structures {
+    /// Of a packet (`sk_buff`): `head`, `network_header`, `tail`.
+    packet: Option<[u32; 3]>,
+    /// Of a TCP socket, in the order of the program's `SOCK`.
+    socket: Option<[u32; 8]>,
+}
+
+impl Structures {
+    fn of_kernel() -> Self {
+        let Ok(bytes) = std::fs::read(btf::KERNEL) else { return Self::default() };
+        let Some(btf) = btf::Btf::parse(&bytes) else { return Self::default() };
+        let common = [
+            "skc_family",
+            "skc_num",
+            "skc_dport",
+            "skc_rcv_saddr",
+            "skc_daddr",
+            "skc_v6_rcv_saddr",
+            "skc_v6_daddr",
+        ];
+        // A socket's structures begin with each other: `tcp_sock` with `inet_sock`, and so on to `sock_common`.
+        let socket = offsets(&btf, "sock_common", common).zip(offsets(&btf, "tcp_sock", ["srtt_us"]));
+        let socket = socket.map(|([family, own_port, port, own_v4, v4, own_v6, v6], [srtt])| {
+            [family, own_port, port, own_v4, v4, own_v6, v6, srtt]
+        });
+        Self { packet: offsets(&btf, "sk_buff", ["head", "network_header", "tail"]), socket }
+    }
+}
+
+/// Offsets of these members, where the structure has all of them.
+fn offsets<const N: usize>(btf: &btf::Btf<'_>, structure: &str, names: [&str; N]) -> Option<[u32; N]> {
+    let members = btf.members(structure)?;
+    let found: Option<Vec<u32>> = names.iter().map(|name| members.get(name).copied()).collect();
+    found?.try_into().ok()
 }
 
 /// Whether drops are told with the five-tuple of their packet.
 pub fn knows_dropped_packets() -> bool {
-    sk_buff().is_some()
+    Structures::of_kernel().packet.is_some()
+}
+
+/// Attaches the program that is given the kernel's own structures instead of a record of them.
+fn attach_raw(ebpf: &mut Ebpf, probe: &Probe) -> Result<(), Error> {
+    const PROGRAM: &str = "tcp_probe_raw";
+    let error = |source| Error::Program { name: PROGRAM, source };
+    let program = ebpf.program_mut(PROGRAM).ok_or(Error::Object { name: PROGRAM })?;
+    let program: &mut RawTracePoint = program.try_into().map_err(error)?;
+    program.load().map_err(|error| object::not_loaded(PROGRAM, error))?;
+    program.attach(probe.name).map_err(error)?;
+    Ok(())
 }
 
 fn attach(ebpf: &mut Ebpf, probe: &Probe) -> Result<(), Error> {

@@ -1,6 +1,7 @@
 //! The kernel source: faults between two namespaces, and the events they must give.
 
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
 use std::time::Duration;
 
 use capture::Clock;
@@ -120,4 +121,25 @@ fn faults_give_their_kernel_events() {
         !retransmit || has(&again, &|kind| *kind == KernelEventKind::Retransmit { state: 2 }),
         "{again:?}"
     );
+}
+
+/// Whoever else asks perf for one of these events has it while it is recorded.
+#[test]
+fn the_events_are_kept_from_nobody() {
+    const TEST: &str = "the_events_are_kept_from_nobody";
+    let Ok(kernel) = Kernel::open(Clock::start().unwrap(), Options::default()) else {
+        return eprintln!("skipped: {TEST}: the kernel's events cannot be had");
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let connect = format!("exec 3<>/dev/tcp/127.0.0.1/{}", listener.local_addr().unwrap().port());
+    let counting = ["stat", "--field-separator", ",", "--event", "sock:inet_sock_set_state", "--"];
+    let Ok(done) = Command::new("perf").args(counting).args(["bash", "-c", &connect]).output() else {
+        return eprintln!("skipped: {TEST}: there is no perf here");
+    };
+    let said = String::from_utf8_lossy(&done.stderr);
+    let count = said.lines().find(|line| line.contains("inet_sock_set_state"));
+    let count = count.and_then(|line| line.split(',').next()?.parse::<u64>().ok());
+    // At least from closed to connecting, and from there to connected.
+    assert!(done.status.success() && count.is_some_and(|count| count >= 2), "{said}");
+    drop(kernel);
 }

@@ -1,6 +1,9 @@
 //! The kernel's description of a tracepoint's record: `events/GROUP/NAME/format` in tracefs.
 
 use std::collections::BTreeMap;
+use std::mem::offset_of;
+
+use wire::Probed;
 
 /// Where the fields of a record stand.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +26,22 @@ impl Format {
             }
         }
         format
+    }
+
+    /// Of a round-trip time that our own program made of the socket.
+    pub fn probed() -> Self {
+        let fields = [
+            ("srtt", offset_of!(Probed, srtt), 4),
+            ("family", offset_of!(Probed, family), 2),
+            ("sport", offset_of!(Probed, sport), 2),
+            ("dport", offset_of!(Probed, dport), 2),
+            ("saddr", offset_of!(Probed, saddr), 4),
+            ("daddr", offset_of!(Probed, daddr), 4),
+            ("saddr_v6", offset_of!(Probed, saddr_v6), 16),
+            ("daddr_v6", offset_of!(Probed, daddr_v6), 16),
+        ];
+        let fields = fields.map(|(name, offset, size)| (name.to_owned(), (offset, size)));
+        Self { fields: fields.into(), ..Self::default() }
     }
 
     pub fn offset(&self, name: &str) -> Option<usize> {
