@@ -45,8 +45,10 @@ pub enum Closing {
 }
 
 impl Default for Closing {
+    /// Few enough that their rows are made while what follows is read: what waits for the end of the input has nothing
+    /// beside which it could be done.
     fn default() -> Self {
-        Self::Patient { rows: 64 * 1024 }
+        Self::Patient { rows: 16 * 1024 }
     }
 }
 

@@ -489,6 +489,13 @@ proptest! {
     }
 
     #[test]
+    fn rows_do_not_tell_when_their_window_was_closed(packets in traffic()) {
+        let mut engine = Engine::new(Config { closing: Closing::Patient { rows: 0 }, ..config(1) });
+        packets.iter().for_each(|packet| engine.push_packet(packet));
+        prop_assert_eq!(rows(config(1), &packets), finish(engine));
+    }
+
+    #[test]
     fn live_rows_are_the_patient_ones_where_nothing_is_late(packets in traffic()) {
         let live = Config { closing: Closing::Live { lateness: Duration::from_secs(2) }, ..config(5) };
         prop_assert_eq!(rows(live, &packets), rows(config(5), &packets));
