@@ -7,6 +7,8 @@ use std::time::Duration;
 use capture::watch::WatchArgs;
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::classify::Doubts;
+
 const EXAMPLES: &str = "\
 Examples:
   infer --model model.flm --from recordings/run.mcap > verdicts.jsonl
@@ -161,6 +163,11 @@ pub struct ModelArgs {
     #[arg(long, value_name = "FILE")]
     pub model: Vec<PathBuf>,
 
+    /// A row is unknown where a larger share of what the model looks at lies outside what it was trained on. On a node
+    /// with other memory, disks and load than those of the training set more lies outside on all rows
+    #[arg(long, value_name = "SHARE", default_value_t = Doubts::default().outside, value_parser = share)]
+    pub max_outside: f32,
+
     /// Keep a window open this long after its end for what arrives late
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
     pub lateness: Duration,
@@ -172,6 +179,16 @@ pub struct ModelArgs {
     /// Remember at most so many flows; past it the least recently active are closed early, and counted
     #[arg(long, value_name = "FLOWS", default_value_t = 100_000)]
     pub max_flows: usize,
+}
+
+impl ModelArgs {
+    pub fn doubts(&self) -> Doubts {
+        Doubts { outside: self.max_outside, ..Doubts::default() }
+    }
+}
+
+fn share(text: &str) -> Result<f32, String> {
+    text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| "from 0 to 1".to_owned())
 }
 
 /// What a run is told.

@@ -82,12 +82,12 @@ const SAMPLE: usize = 500;
 const DEFAULT_MODEL: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/default.flm"));
 
 /// The model that was built in.
-fn built_in() -> anyhow::Result<Classifier> {
+fn built_in(doubts: Doubts) -> anyhow::Result<Classifier> {
     if DEFAULT_MODEL.is_empty() {
         bail!("this infer was built without a default model: name one by --model FILE (`train` makes it)");
     }
     let model = Model::from_bytes(DEFAULT_MODEL).context("the built-in model cannot be used")?;
-    let classifier = Classifier::new(model, Doubts::default()).context("the built-in model does not fit")?;
+    let classifier = Classifier::new(model, doubts).context("the built-in model does not fit")?;
     let judge = classifier.judge();
     info!(model = judge.name, hash = judge.hash, "built-in model loaded");
     Ok(classifier)
@@ -96,11 +96,11 @@ fn built_in() -> anyhow::Result<Classifier> {
 /// Loads the models and checks that they fit.
 pub fn load(args: &ModelArgs) -> anyhow::Result<Vec<Classifier>> {
     if args.model.is_empty() {
-        return Ok(vec![built_in()?]);
+        return Ok(vec![built_in(args.doubts())?]);
     }
     let mut classifiers: Vec<Classifier> = Vec::new();
     for path in &args.model {
-        let classifier = Classifier::new(Model::load(path)?, Doubts::default())
+        let classifier = Classifier::new(Model::load(path)?, args.doubts())
             .with_context(|| format!("the model {} does not fit", path.display()))?;
         let judge = classifier.judge();
         let classes = classifier.model().classes().len();

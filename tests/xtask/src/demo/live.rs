@@ -48,7 +48,8 @@ pub fn run(stage: &Stage) -> anyhow::Result<()> {
     }
     let bodies = stage.folder.join("webhooks.jsonl");
     let receiver = std::env::current_exe().context("this program has no path")?;
-    let infer = "infer --model model.flm --iface server0 --l7 dns,http";
+    // This machine's memory, disks and load are not those of the recordings.
+    let infer = "infer --model model.flm --iface server0 --l7 dns,http --max-outside 0.25";
     // The shell becomes infer, which the lab asks to stop; the receiver ends with the node.
     let with = format!(
         "'{}' receive {ADDRESS} > '{}' & exec '{}'/{infer} --webhook http://{ADDRESS}/ > verdicts.jsonl",
